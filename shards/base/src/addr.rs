@@ -1,0 +1,117 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{IdInvalid, PeerId};
+
+/// Where a peer is and who it must be: `PEERID@IP:PORT`, or a multiaddr
+/// `/ip4/1.2.3.4/udp/9090/quic-v1/p2p/PEERID` (also `ip6`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PeerAddr {
+    /// The key that the peer must prove to own.
+    pub peer: PeerId,
+    /// UDP address.
+    pub addr: SocketAddr,
+}
+
+/// A text that should be a peer's address and is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddrInvalid {
+    /// Neither of the two forms.
+    #[error(
+        "'{0}' is not a peer address; write PEERID@IP:PORT or /ip4/IP/udp/PORT/quic-v1/p2p/PEERID"
+    )]
+    Form(String),
+    /// The part that names the peer is wrong.
+    #[error("'{0}': {1}")]
+    Peer(String, IdInvalid),
+    /// The part that should be IP:PORT is wrong.
+    #[error("'{0}': '{1}' is not IP:PORT (names are not looked up; write the address)")]
+    Socket(String, String),
+    /// Port 0 or an unspecified IP: nobody can be dialled there.
+    #[error("'{0}' cannot be dialled: it needs a real IP address and a port other than 0")]
+    Undialable(String),
+}
+
+impl FromStr for PeerAddr {
+    type Err = AddrInvalid;
+
+    fn from_str(text: &str) -> Result<PeerAddr, AddrInvalid> {
+        let said = || text.chars().take(200).collect::<String>();
+        let (peer, addr) = match text.split_once('@') {
+            Some((peer, addr)) => {
+                let socket = || AddrInvalid::Socket(said(), addr.chars().take(80).collect());
+                (peer, addr.parse::<SocketAddr>().map_err(|_| socket())?)
+            }
+            None => multiaddr(text).ok_or_else(|| AddrInvalid::Form(said()))?,
+        };
+        let peer = peer.parse().map_err(|cause| AddrInvalid::Peer(said(), cause))?;
+        if addr.port() == 0 || addr.ip().is_unspecified() {
+            return Err(AddrInvalid::Undialable(said()));
+        }
+        Ok(PeerAddr { peer, addr })
+    }
+}
+
+/// The peer's part and the UDP address of `/ip4|ip6/IP/udp/PORT/quic-v1/p2p/PEERID`.
+fn multiaddr(text: &str) -> Option<(&str, SocketAddr)> {
+    let mut parts = text.strip_prefix('/')?.split('/');
+    let family = parts.next()?;
+    let ip: IpAddr = parts.next()?.parse().ok()?;
+    let family_fits = match ip {
+        IpAddr::V4(_) => family == "ip4",
+        IpAddr::V6(_) => family == "ip6",
+    };
+    if !family_fits || parts.next()? != "udp" {
+        return None;
+    }
+    let port = parts.next()?.parse().ok()?;
+    if parts.next()? != "quic-v1" || parts.next()? != "p2p" {
+        return None;
+    }
+    let peer = parts.next()?;
+    parts.next().is_none().then_some((peer, SocketAddr::new(ip, port)))
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.peer, self.addr)
+    }
+}
+
+impl fmt::Debug for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_read_to_the_same_address() {
+        let peer = PeerId([3; 32]);
+        let plain: PeerAddr = format!("{peer}@10.0.0.1:9090").parse().unwrap();
+        let multi: PeerAddr = format!("/ip4/10.0.0.1/udp/9090/quic-v1/p2p/{peer}").parse().unwrap();
+        assert_eq!(plain, multi);
+        assert_eq!(plain.to_string().parse(), Ok(plain));
+        let six: PeerAddr = format!("{peer}@[::1]:9090").parse().unwrap();
+        assert_eq!(format!("/ip6/::1/udp/9090/quic-v1/p2p/{peer}").parse(), Ok(six));
+    }
+
+    #[test]
+    fn each_kind_of_wrong_address_is_named() {
+        let peer = PeerId([3; 32]);
+        let err = |text: &str| text.parse::<PeerAddr>().unwrap_err();
+        assert!(matches!(err("nonsense"), AddrInvalid::Form(_)));
+        assert!(matches!(err("/ip4/::1/udp/1/quic-v1/p2p/x"), AddrInvalid::Form(_)));
+        assert!(matches!(err("/ip4/1.2.3.4/tcp/1/p2p/x"), AddrInvalid::Form(_)));
+        assert!(matches!(err("abc@1.2.3.4:5"), AddrInvalid::Peer(..)));
+        assert!(matches!(err(&format!("{peer}@localhost:5")), AddrInvalid::Socket(..)));
+        assert!(matches!(err(&format!("{peer}@1.2.3.4:0")), AddrInvalid::Undialable(_)));
+        assert!(matches!(err(&format!("{peer}@0.0.0.0:9")), AddrInvalid::Undialable(_)));
+    }
+}
