@@ -1,1 +1,18 @@
-//! Pangea.
+//! Pangea: decentralised storage and transfer. A file goes in; it is compressed, encrypted and
+//! erasure-coded; any k of n holders bring it back, verified to the byte.
+//!
+//! This crate is the node: the only place that knows threads, the operating system, configuration
+//! and the engine together. [`Node`] serves, [`Client`] puts and gets.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod keyfile;
+pub mod node;
+pub mod output;
+pub mod units;
+
+pub use client::{Client, ClientConfig};
+pub use node::{Node, NodeConfig};

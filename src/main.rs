@@ -1,2 +1,7 @@
-//! The command line.
-fn main() {}
+//! The `pangea` program: parse, run, exit status.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    pangea::cli::run()
+}

@@ -1,1 +1,90 @@
-fn main() {}
+//! `pangea-bench`: every figure beside its limit, measured in the same run. A and B are
+//! interleaved; the figure is the median, with the least and the greatest beside it.
+
+mod ces;
+mod table;
+
+const HELP: &str = "\
+pangea-bench: measures the node's parts beside their limits
+
+Usage: pangea-bench <what> [--json] [--seconds S] [--repeats N] [more for <what>]
+
+What:
+  ces        code, sample, compress, seal, stripe and back: each stage alone and the whole
+  store      extents and journal against the bare file
+  driver     io_uring and mio: packets and files
+  transport  streams over QUIC
+  e2e        put and get through whole nodes
+
+Options:
+  --json        one JSON object per row instead of tables
+  --seconds S   time for each measurement (default 0.3)
+  --repeats N   how often each is repeated; the median is shown (default 5)
+  --help        this text";
+
+/// What every benchmark is given.
+pub struct Options {
+    /// One JSON object per row instead of aligned tables.
+    pub json: bool,
+    /// Time for each single measurement.
+    pub seconds: f64,
+    /// How often each measurement is repeated.
+    pub repeats: usize,
+    /// What else was on the command line, for the benchmark itself.
+    pub rest: Vec<String>,
+}
+
+fn main() -> std::process::ExitCode {
+    let mut args = std::env::args().skip(1);
+    let what = args.next().unwrap_or_else(|| "--help".to_string());
+    let outcome = match what.as_str() {
+        "--help" | "-h" | "help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => options(args).and_then(|options| run(&what, &options)),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("pangea-bench: {reason}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+fn run(what: &str, options: &Options) -> Result<(), String> {
+    match what {
+        "ces" => ces::run(options),
+        "store" | "driver" | "transport" | "e2e" => Err(format!("'{what}' is not built yet")),
+        other => Err(format!("there is no benchmark '{other}'; see --help")),
+    }
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { json: false, seconds: 0.3, repeats: 5, rest: Vec::new() };
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().ok_or(format!("{arg} needs a number"));
+        match arg.as_str() {
+            "--json" => options.json = true,
+            "--seconds" => {
+                let text = number()?;
+                options.seconds = text
+                    .parse()
+                    .ok()
+                    .filter(|s: &f64| s.is_finite() && *s > 0.0)
+                    .ok_or(format!("--seconds: '{text}' is not a time above 0"))?;
+            }
+            "--repeats" => {
+                let text = number()?;
+                options.repeats = text
+                    .parse()
+                    .ok()
+                    .filter(|&n: &usize| n > 0)
+                    .ok_or(format!("--repeats: '{text}' is not a count above 0"))?;
+            }
+            _ => options.rest.push(arg),
+        }
+    }
+    Ok(options)
+}

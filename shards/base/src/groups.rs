@@ -131,7 +131,12 @@ impl GroupTable {
     }
 }
 
-/// Folds group hashes into the root; `sole` is the root when there is at most one group.
+/// Folds the hashes of equal subtrees (the last may be shorter) into the BLAKE3 root; `sole` is the
+/// root when there is at most one. Works for any subtree size that is a power of two of 1 KiB.
+pub fn merge_groups(groups: &[Hash], sole: Hash) -> Hash {
+    root_of(groups, sole)
+}
+
 fn root_of(groups: &[Hash], sole: Hash) -> Hash {
     if groups.len() <= 1 {
         return sole;

@@ -19,12 +19,12 @@ mod wake;
 pub use addr::{AddrInvalid, PeerAddr};
 pub use code::Code;
 pub use entropy::Entropy;
-pub use groups::{GROUP_BYTES, GroupHasher, GroupTable, GroupTableInvalid, group_count};
+pub use groups::{GROUP_BYTES, GroupHasher, GroupTable, GroupTableInvalid, group_count, merge_groups};
 pub use identity::{Identity, SIGNATURE_BYTES, Signature, verify_signature};
 pub use ids::{
     ChunkNumber, CoreId, Hash, IdInvalid, Locator, ManifestId, PeerId, ShardIndex, ShardKey,
     UnixTime,
 };
 pub use keys::{ContentKey, ReadKey, Secret, VerifyKey};
-pub use page::{NoPage, PAGE_ALIGN, Page, PagePool};
+pub use page::{NoPage, PAGE_ALIGN, Page, PagePool, release_free_memory};
 pub use wake::Wake;

@@ -1,1 +1,29 @@
-//! Room engine.
+//! The engine: the state machine of one core, and the client's machines that drive many of them.
+//!
+//! Sans-IO: datagrams, file completions, messages and time go in through [`Engine::handle`] and
+//! [`Engine::turn`]; file operations, messages and datagrams come out of [`Engine::poll`] and
+//! [`Engine::transmit`].
+
+#![forbid(unsafe_code)]
+
+mod ask;
+pub mod client;
+mod content;
+mod engine;
+mod get_chunk;
+mod holdings;
+mod incoming;
+mod ledger;
+pub mod limits;
+mod links;
+pub mod message;
+mod outgoing;
+mod put_chunk;
+mod request;
+mod serve;
+mod shared;
+
+pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
+pub use engine::{Engine, EngineConfig, EngineStats, Input};
+pub use ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
+pub use shared::Output;

@@ -1,0 +1,281 @@
+//! Small requests of ours: a grant, a manifest or placement page, what a holder has.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pangea_base::PeerAddr;
+use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use pangea_wire::{
+    AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
+    PlacementHeader, Protocol, RouteRequest, RouteResponse, ShardHeld, StoreRequest, StoreResponse,
+    limits::PAGE_BYTES_MAX,
+};
+
+use crate::links::LinkState;
+use crate::message::{Answer, Ask, AskFailed, AskId};
+use crate::outgoing::{Outgoing, Pumped};
+use crate::request;
+use crate::shared::{Owner, Shared};
+
+/// One request on its way.
+pub(crate) struct AskJob {
+    id: AskId,
+    to: PeerAddr,
+    ask: Ask,
+    state: State,
+    out: Outgoing,
+    reader: FrameReader,
+    blob: Option<BlobBody>,
+    shards: Vec<ShardHeld>,
+    give_up_at: Instant,
+    outcome: Option<Result<Answer, AskFailed>>,
+}
+
+enum State {
+    Linking,
+    Opening(ConnId),
+    Asked(ConnId, StreamId),
+}
+
+impl AskJob {
+    pub(crate) fn start(
+        shared: &mut Shared,
+        id: AskId,
+        to: PeerAddr,
+        ask: Ask,
+        patience: Duration,
+    ) -> AskJob {
+        let mut job = AskJob {
+            id,
+            to,
+            ask,
+            state: State::Linking,
+            out: Outgoing::default(),
+            reader: FrameReader::new(),
+            blob: None,
+            shards: Vec::new(),
+            give_up_at: shared.now + patience,
+            outcome: None,
+        };
+        job.advance(shared);
+        job
+    }
+
+    pub(crate) fn peer(&self) -> pangea_base::PeerId {
+        self.to.peer
+    }
+
+    /// The answer, once there is one; the job is over then.
+    pub(crate) fn outcome(&mut self, shared: &mut Shared) -> Option<Result<Answer, AskFailed>> {
+        let outcome = self.outcome.take()?;
+        if let State::Asked(conn, stream) = self.state {
+            shared.drop_stream(conn, stream, request::DONE);
+        }
+        Some(outcome)
+    }
+
+    pub(crate) fn advance(&mut self, shared: &mut Shared) {
+        match self.state {
+            State::Linking => match shared.links.want(&mut shared.transport, shared.now, self.to) {
+                LinkState::Connecting => {}
+                LinkState::Down(why) => self.fail(AskFailed::Unreachable(why)),
+                LinkState::Up(conn) => {
+                    self.state = State::Opening(conn);
+                    self.advance(shared);
+                }
+            },
+            State::Opening(conn) => {
+                let Some(stream) = shared.open(conn, Owner::Ask(self.id)) else { return };
+                self.state = State::Asked(conn, stream);
+                self.queue_request(shared, conn);
+                self.pump(shared);
+            }
+            State::Asked(..) => {}
+        }
+    }
+
+    pub(crate) fn pump(&mut self, shared: &mut Shared) {
+        let State::Asked(conn, stream) = self.state else { return };
+        match self.out.pump(&mut shared.transport, conn, stream) {
+            Ok(Pumped::Drained) => shared.finish(conn, stream),
+            Ok(Pumped::Blocked) => {}
+            Err(failed) => {
+                // A refusal explains more than the reset that came with it.
+                self.readable(shared);
+                self.fail(AskFailed::Unreachable(failed.to_string()));
+            }
+        }
+    }
+
+    pub(crate) fn readable(&mut self, shared: &mut Shared) {
+        let State::Asked(conn, stream) = self.state else { return };
+        while self.outcome.is_none() {
+            let room = self.reader.room();
+            match shared.transport.read(conn, stream, room) {
+                Ok(ReadOutcome::Data(bytes)) => {
+                    self.reader.push(bytes);
+                    self.take_answer(shared);
+                }
+                Ok(ReadOutcome::Blocked) => return,
+                Ok(ReadOutcome::Finished) => {
+                    let what = "it ended the stream without an answer".to_owned();
+                    self.fail(AskFailed::Misbehaved(what));
+                }
+                Err(failed) => self.fail(AskFailed::Unreachable(failed.to_string())),
+            }
+        }
+    }
+
+    pub(crate) fn lost(&mut self, why: &str) {
+        self.fail(AskFailed::Unreachable(why.to_owned()));
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.give_up_at <= now {
+            self.fail(AskFailed::TimedOut);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.give_up_at
+    }
+
+    fn fail(&mut self, failed: AskFailed) {
+        self.outcome.get_or_insert(Err(failed));
+    }
+
+    fn queue_request(&mut self, shared: &Shared, conn: ConnId) {
+        let auth = |grant: &pangea_wire::Grant| {
+            let exporter = request::exporter(&shared.transport, conn);
+            exporter.map(|exporter| AuthChallenge::new(&shared.identity, grant.clone(), &exporter))
+        };
+        let length = |bytes: &Bytes| u32::try_from(bytes.len()).expect("pages are at most 1 MiB");
+        let queued = match &self.ask {
+            Ask::Routes { locator, bytes, lease } => {
+                let (locator, bytes, lease) = (*locator, *bytes, *lease);
+                let asked = RouteRequest::FindRoutes { locator, bytes, lease };
+                Ok(request::open_with(Protocol::Route, &asked))
+            }
+            Ask::PutManifest { grant, name, page } => auth(grant).map(|auth| {
+                let (locator, length) = (grant.locator, length(page));
+                let header = ManifestHeader { auth, locator, page: *name, length };
+                request::open_with(Protocol::Store, &StoreRequest::PutManifest(header))
+            }),
+            Ask::PutPlacement { grant, number, page } => auth(grant).map(|auth| {
+                let (locator, length) = (grant.locator, length(page));
+                let header = PlacementHeader { auth, locator, page: *number, length };
+                request::open_with(Protocol::Store, &StoreRequest::PutPlacement(header))
+            }),
+            Ask::Manifest(locator, page) => {
+                let asked = FetchRequest::GetManifest { locator: *locator, page: *page };
+                Ok(request::open_with(Protocol::Fetch, &asked))
+            }
+            Ask::Placement(locator, page) => {
+                let asked = FetchRequest::GetPlacement { locator: *locator, page: *page };
+                Ok(request::open_with(Protocol::Fetch, &asked))
+            }
+            Ask::Stat(locator) => {
+                let after = self.shards.last().map(|shard| (shard.chunk, shard.index));
+                let asked = FetchRequest::Stat { locator: *locator, after };
+                Ok(request::open_with(Protocol::Fetch, &asked))
+            }
+        };
+        match queued {
+            Ok(bytes) => self.out.push(bytes),
+            Err(why) => return self.fail(AskFailed::Unreachable(why)),
+        }
+        if let Ask::PutManifest { page, .. } | Ask::PutPlacement { page, .. } = &self.ask {
+            self.out.push(page.clone());
+        }
+    }
+
+    fn take_answer(&mut self, shared: &mut Shared) {
+        let taken = match (&self.ask, &mut self.blob) {
+            (_, Some(blob)) => match blob.next(&mut self.reader) {
+                Ok(None) => return,
+                Ok(Some(bytes)) => Ok(Some(Answer::Blob(bytes))),
+                Err(sent) => Err(AskFailed::Misbehaved(sent.to_string())),
+            },
+            (Ask::Routes { .. }, None) => self.routes(),
+            (Ask::PutManifest { .. } | Ask::PutPlacement { .. }, None) => self.stored(),
+            (Ask::Manifest(..) | Ask::Placement(..) | Ask::Stat(_), None) => self.fetched(shared),
+        };
+        match taken {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.outcome = Some(Ok(answer)),
+            Err(failed) => self.fail(failed),
+        }
+    }
+
+    fn routes(&mut self) -> Result<Option<Answer>, AskFailed> {
+        let response = self.reader.message::<RouteResponse>().map_err(misbehaved)?;
+        match response {
+            None => Ok(None),
+            Some(RouteResponse { refusal: Some(refusal), .. }) => {
+                Err(AskFailed::Refused(refusal.to_string()))
+            }
+            Some(routes) => Ok(Some(Answer::Routes(routes))),
+        }
+    }
+
+    fn stored(&mut self) -> Result<Option<Answer>, AskFailed> {
+        match self.reader.message::<StoreResponse>().map_err(misbehaved)? {
+            None => Ok(None),
+            Some(StoreResponse::BlobStored) => Ok(Some(Answer::Stored)),
+            Some(StoreResponse::Refused(refusal)) => Err(AskFailed::Refused(refusal.to_string())),
+            Some(StoreResponse::Stored(_)) => Err(another_question()),
+        }
+    }
+
+    fn fetched(&mut self, shared: &mut Shared) -> Result<Option<Answer>, AskFailed> {
+        let wants_stat = matches!(self.ask, Ask::Stat(_));
+        match self.reader.message::<FetchResponse>().map_err(misbehaved)? {
+            None => Ok(None),
+            Some(FetchResponse::Refused(refusal)) => Err(AskFailed::Refused(refusal.to_string())),
+            Some(FetchResponse::Blob { length }) if !wants_stat => {
+                let mut blob = BlobBody::new(length, PAGE_BYTES_MAX).map_err(misbehaved)?;
+                let all = blob.next(&mut self.reader).map_err(misbehaved)?;
+                self.blob = Some(blob);
+                Ok(all.map(Answer::Blob))
+            }
+            Some(FetchResponse::Stat { shards, more }) if wants_stat => {
+                self.more_shards(shared, shards, more)
+            }
+            Some(_) => Err(another_question()),
+        }
+    }
+
+    /// One page of a list of shards; asks for the next on a stream of its own if there is one.
+    fn more_shards(
+        &mut self,
+        shared: &mut Shared,
+        shards: Vec<ShardHeld>,
+        more: bool,
+    ) -> Result<Option<Answer>, AskFailed> {
+        let last = self.shards.last().map(|shard| (shard.chunk, shard.index));
+        let goes_on = shards.first().is_none_or(|s| last.is_none_or(|l| (s.chunk, s.index) > l));
+        if !goes_on || (more && shards.is_empty()) {
+            return Err(AskFailed::Misbehaved("its list of shards does not go on".to_owned()));
+        }
+        self.shards.extend(shards);
+        if !more {
+            return Ok(Some(Answer::Stat(std::mem::take(&mut self.shards))));
+        }
+        if let State::Asked(conn, stream) = self.state {
+            shared.drop_stream(conn, stream, request::DONE);
+            self.state = State::Opening(conn);
+            self.out = Outgoing::default();
+            self.reader = FrameReader::new();
+            self.advance(shared);
+        }
+        Ok(None)
+    }
+}
+
+fn misbehaved(sent: pangea_wire::PeerSent) -> AskFailed {
+    AskFailed::Misbehaved(sent.to_string())
+}
+
+fn another_question() -> AskFailed {
+    AskFailed::Misbehaved("it answered another question than it was asked".to_owned())
+}

@@ -1,0 +1,81 @@
+//! The client's machines: they drive jobs on many cores and know nothing of threads. Control
+//! feeds them what the cores report and carries their commands.
+
+mod get;
+mod locate;
+mod put;
+mod stat;
+
+use std::collections::VecDeque;
+
+use pangea_base::{CoreId, PeerAddr, PeerId};
+
+use crate::limits::ASK_TIMEOUT;
+use crate::message::{Ask, AskId, Command, JobId};
+
+pub use get::{Get, GetError, GetOutcome, GetSpec, GetWants};
+pub use put::{Put, PutError, PutOutcome, PutSource, PutSpec, PutWants};
+pub use stat::{ChunkStat, HolderStat, Stat, StatOutcome};
+
+/// A peer and what it did wrong, in words.
+pub type Trouble = (PeerId, String);
+
+/// Counts jobs and asks of one process, so that each has a number of its own.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    next: u64,
+}
+
+impl Numbers {
+    /// Job numbers stay below this: they share a token with other numbers.
+    const MAX: u64 = 1 << 30;
+
+    fn next(&mut self) -> u64 {
+        self.next = (self.next + 1) % Numbers::MAX;
+        self.next
+    }
+}
+
+/// Commands on their way to cores.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(crate) commands: VecDeque<(CoreId, Command)>,
+    pub(crate) numbers: Numbers,
+    cores: u8,
+    next_core: u8,
+}
+
+impl Outbox {
+    pub(crate) fn new(cores: u8, numbers: Numbers) -> Outbox {
+        Outbox { commands: VecDeque::new(), numbers, cores, next_core: 0 }
+    }
+
+    pub(crate) fn job(&mut self) -> JobId {
+        JobId(self.numbers.next())
+    }
+
+    pub(crate) fn ask(&mut self, core: CoreId, to: PeerAddr, ask: Ask) -> AskId {
+        let id = AskId(self.numbers.next());
+        self.commands.push_back((core, Command::Ask { id, to, ask, patience: ASK_TIMEOUT }));
+        id
+    }
+
+    /// Cores in turn.
+    pub(crate) fn any_core(&mut self) -> CoreId {
+        self.next_core = (self.next_core + 1) % self.cores;
+        CoreId(self.next_core)
+    }
+
+    pub(crate) fn send(&mut self, core: CoreId, command: Command) {
+        self.commands.push_back((core, command));
+    }
+}
+
+/// A trouble is told once per peer and text.
+pub(crate) fn note(troubles: &mut Vec<Trouble>, peer: PeerId, why: String) {
+    const TROUBLES_MAX: usize = 256;
+    let known = troubles.iter().any(|(known, text)| *known == peer && *text == why);
+    if !known && troubles.len() < TROUBLES_MAX {
+        troubles.push((peer, why));
+    }
+}

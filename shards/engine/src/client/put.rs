@@ -1,0 +1,733 @@
+//! Putting one object: find holders, deal its chunks over the cores, then tell every holder what
+//! the object is and where it lies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pangea_base::file::FileId;
+use pangea_base::{
+    ChunkNumber, Code, ContentKey, CoreId, Entropy, Locator, Page, PeerAddr, PeerId, ReadKey,
+    ShardIndex, UnixTime,
+};
+use pangea_ces::ChunkPlan;
+use pangea_ces::plan::{Plan, Situation};
+use pangea_wire::{
+    ChunkEntry, Grant, Label, Link, LinkKey, ManifestPage, ManifestWriter, Placement, Receipt,
+};
+
+use super::{Numbers, Outbox, Trouble, note};
+use crate::message::{
+    Answer, Ask, AskFailed, AskId, ChunkSource, Command, JobId, PutChunk, Report, ShardTarget,
+};
+use crate::put_chunk::shard_bytes_max;
+
+/// What a put is told.
+pub struct PutSpec {
+    /// Candidates for holders, each once, best first.
+    pub peers: Vec<PeerAddr>,
+    /// k and m; `None`: by the number of holders.
+    pub code: Option<Code>,
+    /// All that `ces::plan` needs; holders and code are filled in once they are known.
+    pub situation: Situation,
+    /// Until when holders shall keep it.
+    pub lease: UnixTime,
+    /// Its name.
+    pub label: Option<Label>,
+    /// Where its bytes come from.
+    pub source: PutSource,
+    /// How many cores there are.
+    pub cores: u8,
+}
+
+/// Where an object's bytes come from.
+#[derive(Debug, Clone)]
+pub enum PutSource {
+    /// A file that every core has adopted: its number on each core, and its length.
+    File(Vec<FileId>, u64),
+    /// Control reads and hands over chunk after chunk ([`Put::feed`]).
+    Stream,
+}
+
+/// What the put wants of control.
+#[derive(Debug)]
+pub enum PutWants {
+    /// A command for a core.
+    Command(CoreId, Command),
+    /// The next so many bytes of the stream, fewer only at its end.
+    Chunk(u64),
+    /// It is over.
+    Done(Box<Result<PutOutcome, PutError>>),
+}
+
+/// A put that succeeded.
+#[derive(Debug)]
+pub struct PutOutcome {
+    /// The capability.
+    pub link: Link,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Every chunk has n receipts, manifest and placement are everywhere.
+    pub complete: bool,
+    /// The code.
+    pub code: Code,
+    /// Distinct holders.
+    pub holders: Vec<PeerId>,
+    /// The least over all chunks of (distinct holders - k).
+    pub survives_losses: usize,
+}
+
+/// A put that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutError {
+    /// Nobody was named.
+    NoPeers,
+    /// Fewer holders than needed.
+    TooFewHolders {
+        /// Holders that answered and accepted.
+        found: usize,
+        /// Holders needed.
+        needed: usize,
+    },
+    /// A chunk reached too few.
+    Chunk {
+        /// Which.
+        chunk: u32,
+        /// Receipts.
+        found: usize,
+        /// Receipts needed.
+        needed: usize,
+    },
+    /// The source.
+    Source(String),
+    /// The manifest reached nobody.
+    Manifest,
+    /// Something on this side.
+    Local(String),
+}
+
+/// Plaintext that a grant for a stream of unknown length covers at first.
+const STREAM_GRANT_BYTES: u64 = 1 << 30;
+/// Enough holders are there: the rest get this long to answer too.
+const DIAL_GRACE: Duration = Duration::from_millis(500);
+/// What manifest and placement may take at a holder beside shards.
+const EXTRA_GRANT_BYTES: u64 = 256 << 10;
+
+/// The machine.
+pub struct Put {
+    spec: PutSpec,
+    outbox: Outbox,
+    phase: Phase,
+    key: ReadKey,
+    content_key: Arc<ContentKey>,
+    locator: Locator,
+    entropy: Entropy,
+    candidates: Vec<Candidate>,
+    // One place per shard of a stripe: who fills it.
+    places: Vec<Option<usize>>,
+    plan: Option<Plan>,
+    next_chunk: u32,
+    next_offset: u64,
+    wanted_chunks: usize,
+    source_ended: bool,
+    pending: Option<(u32, ChunkSource, u64)>,
+    jobs: BTreeMap<JobId, Running>,
+    stored: BTreeMap<u32, (ChunkEntry, Vec<Receipt>)>,
+    // Pages of manifest and placement on their way, and to whom.
+    asks: BTreeMap<AskId, PeerId>,
+    manifest_at: BTreeSet<PeerId>,
+    manifest_missed: BTreeSet<PeerId>,
+    link: Option<pangea_base::ManifestId>,
+    started: Instant,
+    done: Option<Result<PutOutcome, PutError>>,
+    finished: bool,
+    /// Who failed so far, and how.
+    pub troubles: Vec<Trouble>,
+    /// Plaintext bytes encoded so far.
+    pub bytes_done: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Dialling,
+    Granting,
+    Storing,
+    Telling,
+    Over,
+}
+
+struct Candidate {
+    addr: PeerAddr,
+    state: CandidateState,
+    grant: Option<Grant>,
+    left: u64,
+    asked: Option<AskId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CandidateState {
+    Dialled,
+    Up,
+    Failed,
+}
+
+struct Running {
+    chunk: u32,
+    core: CoreId,
+    shard_bytes: u64,
+}
+
+impl Put {
+    /// Begins. `entropy` makes the object's key.
+    pub fn new(now: Instant, spec: PutSpec, mut entropy: Entropy, numbers: Numbers) -> Put {
+        let key = ReadKey::generate(&mut entropy);
+        let mut put = Put {
+            outbox: Outbox::new(spec.cores, numbers),
+            phase: Phase::Dialling,
+            content_key: Arc::new(key.content_key()),
+            locator: key.verify_key().locator(),
+            key,
+            entropy,
+            candidates: Vec::new(),
+            places: Vec::new(),
+            plan: None,
+            next_chunk: 0,
+            next_offset: 0,
+            wanted_chunks: 0,
+            source_ended: false,
+            pending: None,
+            jobs: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            manifest_at: BTreeSet::new(),
+            manifest_missed: BTreeSet::new(),
+            link: None,
+            started: now,
+            done: None,
+            finished: false,
+            troubles: Vec::new(),
+            bytes_done: 0,
+            spec,
+        };
+        put.dial();
+        put
+    }
+
+    /// In a few words for a person, what is going on.
+    pub fn stage(&self) -> &'static str {
+        match self.phase {
+            Phase::Dialling => "connecting to holders",
+            Phase::Granting => "asking holders for room",
+            Phase::Storing => "storing",
+            Phase::Telling => "storing the manifest",
+            Phase::Over => "done",
+        }
+    }
+
+    /// Peers that answered.
+    pub fn peers_up(&self) -> usize {
+        self.candidates.iter().filter(|c| c.state == CandidateState::Up).count()
+    }
+
+    /// Takes in what a core reports.
+    pub fn handle(&mut self, now: Instant, report: Report) {
+        match report {
+            Report::Peer(peer, result) => self.peer(now, peer, result),
+            Report::Answered(id, answer) => self.answered(id, answer),
+            Report::PutProgress(_, bytes) => self.bytes_done += bytes,
+            Report::HolderFailed { job, index, peer, why } => {
+                self.holder_failed(job, index, peer, why);
+            }
+            Report::ChunkStored { job, entry, receipts } => {
+                self.chunk_stored(job, *entry, receipts);
+            }
+            Report::PutFailed(_, why) => self.fail(PutError::Source(why)),
+            Report::StoreFailed(why) => self.fail(PutError::Local(why)),
+            _ => {}
+        }
+        self.go_on();
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Instant) {
+        if self.phase == Phase::Dialling && now >= self.started + DIAL_GRACE {
+            let wanted = self.spec.code.map_or(14, Code::n);
+            if self.peers_up() >= wanted {
+                self.ask_for_grants();
+            }
+        }
+        self.go_on();
+    }
+
+    /// The chunk that [`PutWants::Chunk`] asked for; shorter than asked at the stream's end.
+    pub fn feed(&mut self, pages: Vec<Page>) {
+        let bytes: u64 = pages.iter().map(|page| page.len() as u64).sum();
+        let chunk_bytes = self.plan.as_ref().map_or(0, |plan| plan.chunk_bytes);
+        self.wanted_chunks -= 1;
+        if bytes < chunk_bytes {
+            self.source_ended = true;
+        }
+        // An object that ends with a whole chunk has no empty one behind it.
+        if bytes > 0 || self.next_chunk == 0 {
+            self.pending = Some((self.next_chunk, ChunkSource::Pages(pages), bytes));
+            self.next_chunk += 1;
+            self.next_offset += bytes;
+        }
+        self.go_on();
+    }
+
+    /// The stream could not be read.
+    pub fn source_failed(&mut self, why: String) {
+        self.fail(PutError::Source(why));
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<PutWants> {
+        if let Some((core, command)) = self.outbox.commands.pop_front() {
+            return Some(PutWants::Command(core, command));
+        }
+        if let Some(done) = self.done.take() {
+            return Some(PutWants::Done(Box::new(done)));
+        }
+        let plan = self.plan.as_ref()?;
+        let stream = matches!(self.spec.source, PutSource::Stream);
+        let wants = self.phase == Phase::Storing
+            && stream
+            && !self.source_ended
+            && self.wanted_chunks == 0
+            && self.pending.is_none();
+        if !wants {
+            return None;
+        }
+        self.wanted_chunks += 1;
+        Some(PutWants::Chunk(plan.chunk_bytes))
+    }
+
+    /// The next command, leaving other wishes for later.
+    pub fn poll_command(&mut self) -> Option<(CoreId, Command)> {
+        self.outbox.commands.pop_front()
+    }
+
+    /// Stops: whatever is under way is cancelled. Shards without a manifest expire by themselves.
+    pub fn cancel(&mut self) {
+        self.phase = Phase::Over;
+        for (job, running) in std::mem::take(&mut self.jobs) {
+            self.outbox.send(running.core, Command::Cancel(job));
+        }
+    }
+
+    /// Gives the numbers back for the next machine.
+    pub fn into_numbers(self) -> Numbers {
+        self.outbox.numbers
+    }
+
+    fn dial(&mut self) {
+        let mut seen = BTreeSet::new();
+        for &addr in &self.spec.peers {
+            if seen.insert(addr.peer) {
+                self.outbox.send(CoreId(0), Command::Dial(addr));
+                let state = CandidateState::Dialled;
+                self.candidates.push(Candidate { addr, state, grant: None, left: 0, asked: None });
+            }
+        }
+        if self.candidates.is_empty() {
+            self.fail(PutError::NoPeers);
+        }
+    }
+
+    fn peer(&mut self, _now: Instant, peer: PeerId, result: Result<(), String>) {
+        let Some(candidate) = self.candidates.iter_mut().find(|c| c.addr.peer == peer) else {
+            return;
+        };
+        if candidate.state != CandidateState::Dialled {
+            return;
+        }
+        match result {
+            Ok(()) => candidate.state = CandidateState::Up,
+            Err(why) => {
+                candidate.state = CandidateState::Failed;
+                note(&mut self.troubles, peer, why);
+            }
+        }
+        let waiting = self.candidates.iter().any(|c| c.state == CandidateState::Dialled);
+        if self.phase == Phase::Dialling && !waiting {
+            self.ask_for_grants();
+        }
+    }
+
+    fn ask_for_grants(&mut self) {
+        self.phase = Phase::Granting;
+        let up = self.peers_up();
+        let Some(code) = self.spec.code.or_else(|| Code::for_holders(up)) else {
+            return self.too_few();
+        };
+        let plaintext = match &self.spec.source {
+            PutSource::File(_, length) => *length,
+            PutSource::Stream => STREAM_GRANT_BYTES,
+        };
+        // Segments, headers and rounding of many chunks: three in a hundred covers them.
+        let shards = plaintext / code.k() as u64;
+        let bytes = shards + shards / 32 + EXTRA_GRANT_BYTES;
+        for at in 0..self.candidates.len() {
+            if self.candidates[at].state == CandidateState::Up {
+                self.ask_grant(at, bytes);
+            }
+        }
+    }
+
+    fn ask_grant(&mut self, at: usize, bytes: u64) {
+        let (locator, lease) = (self.locator, self.spec.lease);
+        let candidate = &mut self.candidates[at];
+        let ask = Ask::Routes { locator, bytes, lease };
+        candidate.asked = Some(self.outbox.ask(CoreId(0), candidate.addr, ask));
+    }
+
+    fn answered(&mut self, id: AskId, answer: Result<Answer, AskFailed>) {
+        if let Some(at) = self.candidates.iter().position(|c| c.asked == Some(id)) {
+            self.candidates[at].asked = None;
+            self.granted(at, answer);
+        } else if self.phase == Phase::Telling {
+            self.told(id, answer);
+        }
+    }
+
+    fn granted(&mut self, at: usize, answer: Result<Answer, AskFailed>) {
+        let locator = self.locator;
+        let candidate = &mut self.candidates[at];
+        let peer = candidate.addr.peer;
+        let grant = match answer {
+            Ok(Answer::Routes(routes)) => routes
+                .grants
+                .into_iter()
+                .find(|grant| grant.holder == peer && grant.locator == locator)
+                .ok_or_else(|| "it gave no grant of its own".to_owned()),
+            Ok(_) => Err("it answered another question".to_owned()),
+            Err(failed) => Err(failed.to_string()),
+        };
+        match grant {
+            Ok(grant) => {
+                candidate.left = grant.bytes_max;
+                candidate.grant = Some(grant);
+            }
+            Err(why) => {
+                candidate.state = CandidateState::Failed;
+                note(&mut self.troubles, peer, why);
+                if self.phase == Phase::Storing {
+                    self.replace_everywhere(at);
+                }
+            }
+        }
+    }
+
+    fn go_on(&mut self) {
+        match self.phase {
+            Phase::Granting if self.candidates.iter().all(|c| c.asked.is_none()) => self.begin(),
+            Phase::Storing => self.deal(),
+            _ => {}
+        }
+    }
+
+    /// All grants are there: the code and the plan are decided.
+    fn begin(&mut self) {
+        let holders: Vec<usize> =
+            (0..self.candidates.len()).filter(|&at| self.candidates[at].grant.is_some()).collect();
+        let Some(code) = self.spec.code.or_else(|| Code::for_holders(holders.len())) else {
+            return self.too_few();
+        };
+        if holders.len() < code.n() {
+            return self.too_few();
+        }
+        self.spec.situation.holders = holders.len();
+        self.spec.situation.code = Some(code);
+        match pangea_ces::plan::plan(&self.spec.situation) {
+            Ok(plan) => self.plan = Some(plan),
+            Err(refused) => return self.fail(PutError::Local(refused.to_string())),
+        }
+        self.places = holders.into_iter().take(code.n()).map(Some).collect();
+        self.phase = Phase::Storing;
+        self.deal();
+    }
+
+    fn too_few(&mut self) {
+        let found = self.candidates.iter().filter(|c| c.grant.is_some()).count();
+        let needed = self.spec.code.map_or(1, Code::n);
+        self.fail(PutError::TooFewHolders { found, needed });
+    }
+
+    /// Hands chunks to cores as long as there is room.
+    fn deal(&mut self) {
+        loop {
+            let Some(plan) = self.plan else { return };
+            let cores = usize::from(self.spec.cores);
+            let per_core = plan.parallelism.div_ceil(cores).max(1);
+            let Some(core) = self.idlest_core(per_core) else { return };
+            let Some((chunk, source, bytes)) = self.next_source(&plan, core) else { break };
+            let shard_bytes = shard_bytes_max(&plan.chunk_plan(), bytes);
+            if !self.enough_granted(shard_bytes) {
+                self.pending = Some((chunk, source, bytes));
+                return;
+            }
+            self.start_chunk(core, chunk, source, shard_bytes, &plan.chunk_plan());
+        }
+        if self.source_ended && self.pending.is_none() && self.jobs.is_empty() {
+            self.tell();
+        }
+    }
+
+    fn idlest_core(&self, per_core: usize) -> Option<CoreId> {
+        let load = |core: &CoreId| self.jobs.values().filter(|job| job.core == *core).count();
+        let core = (0..self.spec.cores).map(CoreId).min_by_key(load)?;
+        (load(&core) < per_core).then_some(core)
+    }
+
+    fn next_source(&mut self, plan: &Plan, core: CoreId) -> Option<(u32, ChunkSource, u64)> {
+        if let Some((chunk, source, bytes)) = self.pending.take() {
+            return Some((chunk, self.on_core(source, core), bytes));
+        }
+        let PutSource::File(_, total) = &self.spec.source else { return None };
+        let total = *total;
+        if self.source_ended {
+            return None;
+        }
+        let length = plan.chunk_bytes.min(total - self.next_offset);
+        let chunk = self.next_chunk;
+        let source = ChunkSource::File { file: FileId(0), offset: self.next_offset, length };
+        self.next_chunk += 1;
+        self.next_offset += length;
+        self.source_ended = self.next_offset == total;
+        Some((chunk, self.on_core(source, core), length))
+    }
+
+    /// Each core knows the file by a number of its own.
+    fn on_core(&self, source: ChunkSource, core: CoreId) -> ChunkSource {
+        match (source, &self.spec.source) {
+            (ChunkSource::File { offset, length, .. }, PutSource::File(files, _)) => {
+                ChunkSource::File { file: files[core.index()], offset, length }
+            }
+            (source, _) => source,
+        }
+    }
+
+    /// Whether every place's grant still covers a shard; asks for more where it does not.
+    fn enough_granted(&mut self, shard_bytes: u64) -> bool {
+        let mut enough = true;
+        for at in self.places.clone().into_iter().flatten() {
+            let candidate = &self.candidates[at];
+            if candidate.asked.is_some() {
+                enough = false;
+            } else if candidate.left < shard_bytes + EXTRA_GRANT_BYTES / 2 {
+                enough = false;
+                let code = self.spec.situation.code.map_or(1, Code::k);
+                let more = shard_bytes.max(STREAM_GRANT_BYTES / code as u64);
+                self.ask_grant(at, more + EXTRA_GRANT_BYTES);
+            }
+        }
+        enough
+    }
+
+    fn start_chunk(
+        &mut self,
+        core: CoreId,
+        chunk: u32,
+        source: ChunkSource,
+        shard_bytes: u64,
+        plan: &ChunkPlan,
+    ) {
+        let n = self.places.len();
+        let mut holders = Vec::with_capacity(n);
+        for index in 0..n {
+            let place = place_of(chunk, index, n);
+            holders.push(self.target(place, shard_bytes));
+        }
+        let job = self.outbox.job();
+        self.jobs.insert(job, Running { chunk, core, shard_bytes });
+        let put = PutChunk {
+            job,
+            chunk: ChunkNumber(chunk),
+            source,
+            plan: *plan,
+            key: self.content_key.clone(),
+            locator: self.locator,
+            lease: self.spec.lease,
+            holders,
+        };
+        self.outbox.send(core, Command::Put(Box::new(put)));
+    }
+
+    /// Who fills a place, its share of the grant spent.
+    fn target(&mut self, place: usize, shard_bytes: u64) -> Option<ShardTarget> {
+        let candidate = &mut self.candidates[self.places[place]?];
+        candidate.left = candidate.left.saturating_sub(shard_bytes);
+        let grant = candidate.grant.clone()?;
+        Some(ShardTarget { holder: candidate.addr, grant })
+    }
+
+    fn holder_failed(&mut self, job: JobId, index: ShardIndex, peer: PeerId, why: String) {
+        note(&mut self.troubles, peer, why);
+        if let Some(at) = self.candidates.iter().position(|c| c.addr.peer == peer)
+            && self.candidates[at].state != CandidateState::Failed
+        {
+            self.candidates[at].state = CandidateState::Failed;
+            self.replace_everywhere(at);
+        }
+        let Some(running) = self.jobs.get(&job) else { return };
+        let (core, shard_bytes) = (running.core, running.shard_bytes);
+        let place = place_of(running.chunk, usize::from(index.0), self.places.len());
+        let holder = self.target(place, shard_bytes);
+        self.outbox.send(core, Command::Replace { job, index, holder });
+    }
+
+    /// A candidate is out: a spare takes its place, for this chunk and all that follow.
+    fn replace_everywhere(&mut self, failed: usize) {
+        let Some(place) = self.places.iter().position(|&at| at == Some(failed)) else { return };
+        let spare = (0..self.candidates.len()).find(|&at| {
+            let candidate = &self.candidates[at];
+            candidate.state == CandidateState::Up
+                && candidate.grant.is_some()
+                && !self.places.contains(&Some(at))
+        });
+        self.places[place] = spare;
+    }
+
+    fn chunk_stored(&mut self, job: JobId, entry: ChunkEntry, receipts: Vec<Receipt>) {
+        let Some(running) = self.jobs.remove(&job) else { return };
+        let code = entry.code();
+        let needed = code.k() + code.m().div_ceil(2);
+        let found = distinct_holders(&receipts);
+        if found < needed {
+            return self.fail(PutError::Chunk { chunk: running.chunk, found, needed });
+        }
+        self.stored.insert(running.chunk, (entry, receipts));
+    }
+
+    /// Every chunk is stored: manifest and placement go to every holder.
+    fn tell(&mut self) {
+        self.phase = Phase::Telling;
+        let mut writer = ManifestWriter::new(&self.key, &mut self.entropy);
+        let mut pages = Vec::new();
+        for (entry, _) in self.stored.values() {
+            match writer.push(entry) {
+                Ok(page) => pages.extend(page),
+                Err(failed) => return self.fail(PutError::Local(failed.to_string())),
+            }
+        }
+        let sealed = match writer.finish(self.spec.label.as_ref()) {
+            Ok(sealed) => sealed,
+            Err(failed) => return self.fail(PutError::Local(failed.to_string())),
+        };
+        pages.extend(sealed.pages);
+        self.link = Some(sealed.id);
+        let placement = self.placement();
+        for at in self.holding_candidates() {
+            let Some(grant) = self.candidates[at].grant.clone() else { continue };
+            let addr = self.candidates[at].addr;
+            let core = self.outbox.any_core();
+            let named = pages.iter().map(|page| (ManifestPage::Page(page.hash), page.bytes.clone()));
+            let root = (ManifestPage::Root(sealed.id), sealed.root.clone());
+            for (name, page) in named.chain([root]) {
+                let ask = Ask::PutManifest { grant: grant.clone(), name, page };
+                let id = self.outbox.ask(core, addr, ask);
+                self.asks.insert(id, addr.peer);
+            }
+            for (number, page) in (0..).zip(&placement) {
+                let ask = Ask::PutPlacement { grant: grant.clone(), number, page: page.clone() };
+                let id = self.outbox.ask(core, addr, ask);
+                self.asks.insert(id, addr.peer);
+            }
+            self.manifest_at.insert(addr.peer);
+        }
+    }
+
+    fn placement(&self) -> Vec<bytes::Bytes> {
+        let mut placement = Placement::new(self.locator);
+        for (_, receipts) in self.stored.values() {
+            for receipt in receipts {
+                // Its core has checked the signature when it came.
+                let _ = placement.add(receipt.clone(), None);
+            }
+        }
+        let addrs: Vec<PeerAddr> = self.candidates.iter().map(|c| c.addr).collect();
+        let _ = addrs;
+        placement.pages()
+    }
+
+    /// Candidates that hold at least one shard.
+    fn holding_candidates(&self) -> Vec<usize> {
+        let holders: BTreeSet<PeerId> =
+            self.stored.values().flat_map(|(_, rs)| rs.iter().map(|r| r.holder)).collect();
+        let holds = |at: &usize| holders.contains(&self.candidates[*at].addr.peer);
+        (0..self.candidates.len()).filter(holds).collect()
+    }
+
+    fn told(&mut self, id: AskId, answer: Result<Answer, AskFailed>) {
+        let Some(peer) = self.asks.remove(&id) else { return };
+        let failed = match answer {
+            Ok(Answer::Stored) => None,
+            Ok(_) => Some("it answered another question".to_owned()),
+            Err(failed) => Some(format!("it did not take the manifest: {failed}")),
+        };
+        if let Some(why) = failed {
+            note(&mut self.troubles, peer, why);
+            self.manifest_missed.insert(peer);
+        }
+        if self.asks.is_empty() {
+            self.conclude();
+        }
+    }
+
+    fn conclude(&mut self) {
+        self.manifest_at.retain(|peer| !self.manifest_missed.contains(peer));
+        if self.manifest_at.is_empty() {
+            return self.fail(PutError::Manifest);
+        }
+        let code = self.spec.situation.code.expect("decided before chunks were dealt");
+        let hints: Vec<PeerAddr> = self
+            .candidates
+            .iter()
+            .map(|candidate| candidate.addr)
+            .filter(|addr| self.manifest_at.contains(&addr.peer))
+            .take((code.m() + 1).min(pangea_wire::limits::HINTS_MAX))
+            .collect();
+        let id = self.link.expect("sealed before it was told");
+        let key = ReadKey(pangea_base::Secret::new(*self.key.0.expose()));
+        let link = match Link::new(id, LinkKey::Read(key), hints) {
+            Ok(link) => link,
+            Err(invalid) => return self.fail(PutError::Local(invalid.to_string())),
+        };
+        let counts = || self.stored.values().map(|(_, receipts)| distinct_holders(receipts));
+        let least = counts().min().unwrap_or(0);
+        let all = counts().all(|holders| holders == code.n());
+        let holders: BTreeSet<PeerId> =
+            self.stored.values().flat_map(|(_, rs)| rs.iter().map(|r| r.holder)).collect();
+        self.finish(Ok(PutOutcome {
+            link,
+            bytes: self.next_offset,
+            complete: all && self.manifest_missed.is_empty(),
+            code,
+            holders: holders.into_iter().collect(),
+            survives_losses: least.saturating_sub(code.k()),
+        }));
+    }
+
+    fn fail(&mut self, error: PutError) {
+        self.cancel();
+        self.finish(Err(error));
+    }
+
+    fn finish(&mut self, outcome: Result<PutOutcome, PutError>) {
+        self.phase = Phase::Over;
+        if !self.finished {
+            self.finished = true;
+            self.done = Some(outcome);
+        }
+    }
+}
+
+/// Shards of successive chunks go round the holders, so that parity is everybody's share.
+fn place_of(chunk: u32, index: usize, n: usize) -> usize {
+    (index + chunk as usize) % n
+}
+
+fn distinct_holders(receipts: &[Receipt]) -> usize {
+    receipts.iter().map(|receipt| receipt.holder).collect::<BTreeSet<_>>().len()
+}

@@ -1,0 +1,537 @@
+//! Fetching one chunk: ask a few more than k holders, take the first k good, verify while
+//! receiving, replace the slow and the lying, name them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use pangea_base::file::{FileDone, FileOp, FileValue};
+use pangea_base::{ChunkNumber, Hash, Page, PeerAddr, PeerId, ShardIndex, ShardKey};
+use pangea_ces::{ChunkShape, Decoder, Suite};
+use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use bytes::Bytes;
+use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
+
+use crate::content::ChunkHasher;
+use crate::incoming::{Incoming, ShardIncoming};
+use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, SLOW_AFTER, UNITS_AHEAD};
+use crate::links::LinkState;
+use crate::message::{ChunkSink, GetChunk, GetChunkFailed, Report};
+use crate::outgoing::{Outgoing, Pumped};
+use crate::request;
+use crate::shared::{FileOwner, Owner, Shared};
+
+/// The job on its core.
+pub(crate) struct GetJob {
+    spec: GetChunk,
+    decoder: Option<Decoder>,
+    sources: Vec<Source>,
+    // The next stripe that the decoder wants.
+    stripe: u64,
+    stripes: u64,
+    decoding: bool,
+    hasher: Option<ChunkHasher>,
+    output: Output,
+    outcome: Option<Result<(), GetChunkFailed>>,
+    next_tick: Instant,
+}
+
+struct Source {
+    index: ShardIndex,
+    peer: PeerAddr,
+    state: SourceState,
+    out: Outgoing,
+    incoming: ShardIncoming,
+    // What the manifest says of the shard.
+    root: Hash,
+    length: u64,
+    // Verified units that wait for their stripe; the front one has number `front`.
+    units: VecDeque<Bytes>,
+    front: u64,
+    proved: bool,
+    moved_at: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceState {
+    /// Not asked, or cancelled: may be asked.
+    Spare,
+    /// The connection is being made.
+    Linking,
+    /// Waits for stream credit.
+    Opening(ConnId),
+    /// Bytes are coming.
+    Receiving(ConnId, StreamId),
+    /// All units arrived.
+    Complete,
+    /// Not to be asked again.
+    Gone,
+}
+
+struct Output {
+    offset: u64,
+    written: u64,
+    next: u32,
+    in_flight: usize,
+}
+
+impl GetJob {
+    /// Err: the manifest describes a chunk that this program cannot open.
+    pub(crate) fn start(shared: &mut Shared, spec: GetChunk) -> Result<GetJob, String> {
+        let shape = shape(&spec.entry, spec.chunk).ok_or("it has an unknown cipher suite")?;
+        let decoder = Decoder::start(&mut shared.codec, &shape, &spec.key)
+            .map_err(|failed| failed.to_string())?;
+        let now = shared.now;
+        let known = |&(index, peer): &(ShardIndex, PeerAddr)| {
+            Some(Source::new(now, index, peer, spec.entry.root(index)?, spec.entry.shard_bytes))
+        };
+        let sources = spec.holders.iter().filter_map(known).collect();
+        let mut job = GetJob {
+            stripes: decoder.stripes(),
+            decoder: Some(decoder),
+            sources,
+            stripe: 0,
+            decoding: false,
+            hasher: Some(ChunkHasher::new(spec.offset)),
+            output: Output { offset: spec.offset, written: 0, next: 0, in_flight: 0 },
+            outcome: None,
+            next_tick: now + HEDGE_AFTER,
+            spec,
+        };
+        job.ask_more(shared, job.k() + GET_EXTRA);
+        Ok(job)
+    }
+
+    fn k(&self) -> usize {
+        self.spec.entry.code().k()
+    }
+
+    /// One bounded step of decoding. False: nothing to do until something arrives.
+    pub(crate) fn work(&mut self, shared: &mut Shared) -> bool {
+        if self.outcome.is_some() || self.decoder.is_none() {
+            return false;
+        }
+        if self.decoding {
+            return self.open_segment(shared);
+        }
+        if self.stripe == self.stripes {
+            return self.finish_decoding(shared);
+        }
+        self.take_stripe(shared)
+    }
+
+    fn open_segment(&mut self, shared: &mut Shared) -> bool {
+        if self.output.in_flight >= OUTPUT_AHEAD_PAGES {
+            return false;
+        }
+        let Ok(mut page) = shared.segments.take() else { return false };
+        let decoder = self.decoder.as_mut().expect("work checked it");
+        match decoder.segment(&mut shared.codec, &mut page) {
+            Ok(None) => self.decoding = false,
+            Ok(Some(_)) => self.write(shared, page),
+            Err(failed) => {
+                self.outcome = Some(Err(GetChunkFailed::Undecodable(failed.to_string())));
+            }
+        }
+        true
+    }
+
+    fn take_stripe(&mut self, shared: &mut Shared) -> bool {
+        let k = self.k();
+        let ready = |source: &Source| source.front == self.stripe && !source.units.is_empty();
+        let mut chosen: Vec<usize> =
+            (0..self.sources.len()).filter(|&at| ready(&self.sources[at])).collect();
+        // Data shards first: they need no arithmetic.
+        chosen.sort_by_key(|&at| self.sources[at].index);
+        chosen.dedup_by_key(|at| self.sources[*at].index);
+        if chosen.len() < k {
+            return false;
+        }
+        chosen.truncate(k);
+        let units: Vec<(ShardIndex, &[u8])> = chosen
+            .iter()
+            .map(|&at| (self.sources[at].index, &self.sources[at].units[0][..]))
+            .collect();
+        let decoder = self.decoder.as_mut().expect("work checked it");
+        if let Err(failed) = decoder.stripe(&mut shared.codec, &units) {
+            self.outcome = Some(Err(GetChunkFailed::Undecodable(failed.to_string())));
+            return true;
+        }
+        self.stripe += 1;
+        self.decoding = true;
+        for source in &mut self.sources {
+            source.drop_before(self.stripe);
+        }
+        self.cancel_surplus(shared, &chosen);
+        // Room has become free: the senders may go on.
+        for at in chosen {
+            self.readable(shared, at);
+        }
+        true
+    }
+
+    fn finish_decoding(&mut self, shared: &mut Shared) -> bool {
+        let decoder = self.decoder.take().expect("work checked it");
+        if let Err(failed) = decoder.finish(&mut shared.codec) {
+            self.outcome = Some(Err(GetChunkFailed::Undecodable(failed.to_string())));
+        } else if self.output.in_flight == 0 {
+            self.outcome = Some(Ok(()));
+        }
+        true
+    }
+
+    fn write(&mut self, shared: &mut Shared, page: Page) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&page);
+        }
+        let job = self.spec.job;
+        let length = page.len() as u64;
+        match self.spec.sink {
+            ChunkSink::Control => {
+                shared.report(Report::Plain(job, page));
+                self.output.written += length;
+                shared.report(Report::GetProgress(job, length));
+            }
+            ChunkSink::File(file) => {
+                let op = FileOp::Write {
+                    file,
+                    offset: self.output.offset,
+                    length: u32::try_from(length).expect("a page is small"),
+                };
+                shared.file(FileOwner::Output(job, self.output.next), op, Some(page));
+                self.output.next += 1;
+                self.output.in_flight += 1;
+            }
+        }
+        self.output.offset += length;
+    }
+
+    pub(crate) fn output_written(&mut self, shared: &mut Shared, done: FileDone) {
+        self.output.in_flight -= 1;
+        match done.result {
+            Ok(FileValue::Bytes(bytes)) => {
+                self.output.written += u64::from(bytes);
+                shared.report(Report::GetProgress(self.spec.job, u64::from(bytes)));
+            }
+            Ok(_) => unreachable!("a write answers with its bytes"),
+            Err(fault) => {
+                let failed = GetChunkFailed::Output(fault.to_string());
+                self.outcome.get_or_insert(Err(failed));
+            }
+        }
+        if self.decoder.is_none() && self.output.in_flight == 0 {
+            self.outcome.get_or_insert(Ok(()));
+        }
+    }
+
+    /// The final report, once there is one and no write is in flight.
+    pub(crate) fn outcome(&mut self) -> Option<Report> {
+        if self.output.in_flight > 0 {
+            return None;
+        }
+        match self.outcome.take()? {
+            Ok(()) => {
+                let hasher = self.hasher.take().expect("a job ends once");
+                Some(Report::ChunkGot(self.spec.job, hasher.finish()))
+            }
+            Err(failed) => Some(Report::GetFailed(self.spec.job, failed)),
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, shared: &mut Shared) {
+        for source in &mut self.sources {
+            source.leave(shared, SourceState::Gone);
+        }
+        if let Some(decoder) = self.decoder.take() {
+            decoder.abandon(&mut shared.codec);
+        }
+    }
+
+    /// The link to `peer` changed, or it has new stream credit.
+    pub(crate) fn link_changed(&mut self, shared: &mut Shared, peer: PeerId) {
+        for at in 0..self.sources.len() {
+            if self.sources[at].peer.peer == peer {
+                self.advance(shared, at);
+            }
+        }
+    }
+
+    pub(crate) fn writable(&mut self, shared: &mut Shared, at: usize) {
+        self.pump(shared, at);
+    }
+
+    pub(crate) fn stream_lost(&mut self, shared: &mut Shared, at: usize, why: &str) {
+        if matches!(self.sources[at].state, SourceState::Receiving(..)) {
+            self.trouble(shared, at, why.to_owned());
+        }
+    }
+
+    /// Bytes from a holder, or room for more of them.
+    pub(crate) fn readable(&mut self, shared: &mut Shared, at: usize) {
+        loop {
+            let source = &mut self.sources[at];
+            let SourceState::Receiving(conn, stream) = source.state else { return };
+            if source.units.len() >= UNITS_AHEAD {
+                return;
+            }
+            match self.take_incoming(shared, at) {
+                Step::More => continue,
+                Step::Stop => return,
+                Step::NeedBytes => {}
+            }
+            let room = self.sources[at].incoming.reader.room();
+            match shared.transport.read(conn, stream, room) {
+                Ok(ReadOutcome::Data(bytes)) => {
+                    let source = &mut self.sources[at];
+                    source.incoming.reader.push(bytes);
+                    source.moved_at = shared.now;
+                }
+                Ok(ReadOutcome::Blocked) => return,
+                Ok(ReadOutcome::Finished) => {
+                    return self.trouble(shared, at, "it ended before the shard's end".to_owned());
+                }
+                Err(failed) => return self.trouble(shared, at, failed.to_string()),
+            }
+        }
+    }
+
+    /// Takes what has arrived apart, one piece a call.
+    fn take_incoming(&mut self, shared: &mut Shared, at: usize) -> Step {
+        let source = &mut self.sources[at];
+        match source.incoming.next() {
+            Ok(Incoming::NeedBytes) => Step::NeedBytes,
+            Ok(Incoming::Unit(unit)) => {
+                source.proved = true;
+                source.units.push_back(unit);
+                source.drop_before(self.stripe);
+                Step::More
+            }
+            Ok(Incoming::End) => {
+                source.leave(shared, SourceState::Complete);
+                Step::Stop
+            }
+            Ok(Incoming::Refused(refusal)) => {
+                self.trouble(shared, at, format!("it refused: {refusal}"));
+                Step::Stop
+            }
+            Err(lie) => {
+                self.bad(shared, at, lie.to_string());
+                Step::Stop
+            }
+        }
+    }
+
+    /// Time passed: rivals for the stalled, farewell to the slow.
+    pub(crate) fn tick(&mut self, shared: &mut Shared) {
+        let now = shared.now;
+        if now < self.next_tick || self.outcome.is_some() {
+            return;
+        }
+        self.next_tick = now + HEDGE_AFTER;
+        let mut stalled = 0;
+        for at in 0..self.sources.len() {
+            let source = &mut self.sources[at];
+            let receiving = matches!(source.state, SourceState::Receiving(..));
+            if !source.is_waited_for() {
+                // A source that is not waited for is not judged by the time that passes.
+                source.moved_at = now;
+            } else if receiving && source.moved_at + SLOW_AFTER <= now {
+                let seconds = SLOW_AFTER.as_secs();
+                self.trouble(shared, at, format!("it sent nothing for {seconds} s"));
+            } else if source.moved_at + HEDGE_AFTER <= now {
+                stalled += 1;
+            }
+        }
+        if stalled > 0 {
+            self.ask_more(shared, self.k() + stalled);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.outcome.is_none().then_some(self.next_tick)
+    }
+
+    fn active(&self) -> usize {
+        let active = |source: &&Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
+        let mut indices: Vec<ShardIndex> =
+            self.sources.iter().filter(active).map(|source| source.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.len()
+    }
+
+    /// Asks spare sources, best first, until `wanted` shards are being fetched.
+    fn ask_more(&mut self, shared: &mut Shared, wanted: usize) {
+        if self.outcome.is_some() || self.decoder.is_none() {
+            return;
+        }
+        for at in 0..self.sources.len() {
+            if self.active() >= wanted {
+                return;
+            }
+            if self.sources[at].state == SourceState::Spare && !self.index_in_use(at) {
+                self.sources[at].restart(shared.now, self.stripe);
+                self.advance(shared, at);
+            }
+        }
+        if self.active() < self.k() {
+            let found = self.proved();
+            self.outcome.get_or_insert(Err(GetChunkFailed::TooFew { found }));
+        }
+    }
+
+    fn index_in_use(&self, at: usize) -> bool {
+        let index = self.sources[at].index;
+        let busy = |source: &Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
+        self.sources.iter().any(|source| source.index == index && busy(source))
+    }
+
+    /// Shards that proved to be what the manifest says.
+    fn proved(&self) -> usize {
+        let good = |source: &&Source| source.proved && source.state != SourceState::Gone;
+        let indices: BTreeMap<ShardIndex, ()> =
+            self.sources.iter().filter(good).map(|source| (source.index, ())).collect();
+        indices.len()
+    }
+
+    /// k sources deliver: the rest is not needed for now.
+    fn cancel_surplus(&mut self, shared: &mut Shared, chosen: &[usize]) {
+        for at in 0..self.sources.len() {
+            let source = &mut self.sources[at];
+            let idle = source.units.is_empty() && source.front <= self.stripe;
+            let asked = !matches!(
+                source.state,
+                SourceState::Spare | SourceState::Gone | SourceState::Complete
+            );
+            if !chosen.contains(&at) && asked && idle {
+                source.leave(shared, SourceState::Spare);
+            }
+        }
+    }
+
+    fn advance(&mut self, shared: &mut Shared, at: usize) {
+        let source = &mut self.sources[at];
+        match source.state {
+            SourceState::Linking => {
+                match shared.links.want(&mut shared.transport, shared.now, source.peer) {
+                    LinkState::Connecting => {}
+                    LinkState::Down(why) => self.trouble(shared, at, why),
+                    LinkState::Up(conn) => {
+                        source.state = SourceState::Opening(conn);
+                        self.advance(shared, at);
+                    }
+                }
+            }
+            SourceState::Opening(conn) => {
+                let Some(stream) = shared.open(conn, Owner::Get(self.spec.job, at)) else { return };
+                source.state = SourceState::Receiving(conn, stream);
+                let (locator, chunk, index) = (self.spec.locator, self.spec.chunk, source.index);
+                let first_group = u32::try_from(source.front).expect("a shard has few groups");
+                let key = ShardKey { locator, chunk, index };
+                let request = FetchRequest::GetShard { key, first_group };
+                source.out.push(request::open_with(Protocol::Fetch, &request));
+                self.pump(shared, at);
+            }
+            _ => {}
+        }
+    }
+
+    fn pump(&mut self, shared: &mut Shared, at: usize) {
+        let source = &mut self.sources[at];
+        let SourceState::Receiving(conn, stream) = source.state else { return };
+        match source.out.pump(&mut shared.transport, conn, stream) {
+            Ok(Pumped::Drained) => shared.finish(conn, stream),
+            Ok(Pumped::Blocked) => {}
+            Err(failed) => self.trouble(shared, at, failed.to_string()),
+        }
+    }
+
+    /// The holder is not there, or not able: somebody else is asked.
+    fn trouble(&mut self, shared: &mut Shared, at: usize, why: String) {
+        let peer = self.sources[at].peer.peer;
+        self.sources[at].leave(shared, SourceState::Gone);
+        shared.report(Report::Trouble(peer, why));
+        self.ask_more(shared, self.k() + GET_EXTRA);
+    }
+
+    /// The holder lied.
+    fn bad(&mut self, shared: &mut Shared, at: usize, what: String) {
+        let peer = self.sources[at].peer.peer;
+        self.sources[at].leave(shared, SourceState::Gone);
+        shared.report(Report::BadHolder(peer, what));
+        self.ask_more(shared, self.k() + GET_EXTRA);
+    }
+}
+
+enum Step {
+    More,
+    Stop,
+    NeedBytes,
+}
+
+impl Source {
+    fn new(now: Instant, index: ShardIndex, peer: PeerAddr, root: Hash, length: u64) -> Source {
+        Source {
+            index,
+            peer,
+            state: SourceState::Spare,
+            out: Outgoing::default(),
+            incoming: ShardIncoming::new(ShardExpected { root, length, first_group: 0 }),
+            root,
+            length,
+            units: VecDeque::new(),
+            front: 0,
+            proved: false,
+            moved_at: now,
+        }
+    }
+
+    fn restart(&mut self, now: Instant, stripe: u64) {
+        self.state = SourceState::Linking;
+        self.out = Outgoing::default();
+        let first_group = u32::try_from(stripe).expect("a shard has few groups");
+        let (root, length) = (self.root, self.length);
+        self.incoming = ShardIncoming::new(ShardExpected { root, length, first_group });
+        self.units.clear();
+        self.front = stripe;
+        self.moved_at = now;
+    }
+
+    /// Units of stripes that are done are of no use.
+    fn drop_before(&mut self, stripe: u64) {
+        while self.front < stripe && self.units.pop_front().is_some() {
+            self.front += 1;
+        }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        match self.state {
+            SourceState::Linking | SourceState::Opening(_) => true,
+            SourceState::Receiving(..) => self.units.is_empty(),
+            SourceState::Spare | SourceState::Complete | SourceState::Gone => false,
+        }
+    }
+
+    fn leave(&mut self, shared: &mut Shared, state: SourceState) {
+        if let SourceState::Receiving(conn, stream) = self.state {
+            let code = if state == SourceState::Complete { request::DONE } else { request::CANCELLED };
+            shared.drop_stream(conn, stream, code);
+        }
+        if matches!(state, SourceState::Spare | SourceState::Gone) {
+            self.units.clear();
+        }
+        self.state = state;
+    }
+}
+
+/// The manifest's words for a chunk in the decoder's.
+fn shape(entry: &ChunkEntry, chunk: ChunkNumber) -> Option<ChunkShape> {
+    Some(ChunkShape {
+        suite: Suite::from_id(entry.suite)?,
+        code: entry.code(),
+        segment_bytes: entry.segment_bytes,
+        chunk,
+        plaintext_bytes: entry.plaintext_bytes,
+        sealed_bytes: entry.sealed_bytes,
+        shard_bytes: entry.shard_bytes,
+    })
+}

@@ -1,0 +1,425 @@
+//! Who may store how much. One ledger per node, on core 0; the other cores ask it over the mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use pangea_base::{Entropy, Identity, Locator, PeerId, UnixTime};
+use pangea_wire::{Grant, StoreRefusal};
+
+use crate::limits::{GRANT_LIFETIME, GRANTS_MAX, SHARE_PER_PEER};
+
+/// Who may store here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accept {
+    /// Anybody, each at most a tenth of the capacity.
+    Any,
+    /// Only these peers, up to the whole capacity.
+    Listed(BTreeSet<PeerId>),
+    /// Nobody; what is there is still served.
+    Nobody,
+}
+
+/// What a core asks the ledger.
+#[derive(Debug, Clone)]
+pub enum LedgerQuestion {
+    /// Reserve room for an object and sign a grant.
+    Grant {
+        /// For whom.
+        origin: PeerId,
+        /// Calling from where.
+        from: IpAddr,
+        /// For which object.
+        locator: Locator,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// A shard or blob is about to be written: take it out of the grant.
+    Spend {
+        /// Verified by the asking core.
+        grant: Box<Grant>,
+        /// Calling from where.
+        from: IpAddr,
+        /// At most this many bytes.
+        bytes: u64,
+    },
+    /// The write ended: `kept` of the `spent` bytes stay.
+    Settle {
+        /// Whose they are.
+        owner: PeerId,
+        /// Calling from where.
+        from: IpAddr,
+        /// What was taken.
+        spent: u64,
+        /// What stays on disk.
+        kept: u64,
+    },
+    /// A core opened its part of the store and found this much of each owner.
+    Recovered(Vec<(PeerId, u64)>),
+}
+
+/// What the ledger answers.
+#[derive(Debug, Clone)]
+pub enum LedgerAnswer {
+    /// Signed.
+    Granted(Box<Grant>),
+    /// Go ahead.
+    Spent,
+    /// No, and why.
+    Refused(StoreRefusal),
+    /// Nothing to answer.
+    Noted,
+}
+
+/// Unused reservations are let go after this long; the grant stays valid and reserves anew.
+const RESERVATION_IDLE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Reservation {
+    owner: PeerId,
+    from: Prefix,
+    spent: u64,
+    left: u64,
+    touched: Instant,
+    expires: UnixTime,
+}
+
+/// The network a peer calls from: /24 of IPv4, /48 of IPv6. Loopback has none: those callers are
+/// this machine's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Prefix(Option<[u8; 6]>);
+
+impl Prefix {
+    fn of(ip: IpAddr) -> Prefix {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() {
+            return Prefix(None);
+        }
+        Prefix(Some(match ip {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                [4, 0, 0, a, b, c]
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, ..] = v6.octets();
+                [a, b, c, d, e, f]
+            }
+        }))
+    }
+}
+
+/// The node's account of who takes how much of it.
+#[derive(Debug)]
+pub struct Ledger {
+    capacity: u64,
+    accept: Accept,
+    // On disk or being written, and reserved by grants.
+    used: u64,
+    reserved: u64,
+    by_owner: BTreeMap<PeerId, u64>,
+    by_prefix: BTreeMap<Prefix, u64>,
+    grants: BTreeMap<[u8; 16], Reservation>,
+}
+
+impl Ledger {
+    /// An empty account.
+    pub fn new(capacity: u64, accept: Accept) -> Ledger {
+        Ledger {
+            capacity,
+            accept,
+            used: 0,
+            reserved: 0,
+            by_owner: BTreeMap::new(),
+            by_prefix: BTreeMap::new(),
+            grants: BTreeMap::new(),
+        }
+    }
+
+    /// Bytes on disk or being written.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        wall: UnixTime,
+        identity: &Identity,
+        entropy: &mut Entropy,
+        question: LedgerQuestion,
+    ) -> LedgerAnswer {
+        self.let_go(now, wall);
+        match question {
+            LedgerQuestion::Grant { origin, from, locator, bytes } => {
+                match self.reserve(now, wall, origin, Prefix::of(from), bytes, entropy.array()) {
+                    Ok((nonce, expires)) => LedgerAnswer::Granted(Box::new(Grant::issue(
+                        identity, origin, locator, bytes, expires, nonce,
+                    ))),
+                    Err(refusal) => LedgerAnswer::Refused(refusal),
+                }
+            }
+            LedgerQuestion::Spend { grant, from, bytes } => {
+                match self.spend(now, &grant, Prefix::of(from), bytes) {
+                    Ok(()) => LedgerAnswer::Spent,
+                    Err(refusal) => LedgerAnswer::Refused(refusal),
+                }
+            }
+            LedgerQuestion::Settle { owner, from, spent, kept } => {
+                assert!(kept <= spent, "a write keeps no more than was taken for it");
+                self.take_back(owner, Prefix::of(from), spent - kept);
+                LedgerAnswer::Noted
+            }
+            LedgerQuestion::Recovered(owners) => {
+                for (owner, bytes) in owners {
+                    self.used += bytes;
+                    *self.by_owner.entry(owner).or_default() += bytes;
+                }
+                LedgerAnswer::Noted
+            }
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        now: Instant,
+        wall: UnixTime,
+        owner: PeerId,
+        from: Prefix,
+        bytes: u64,
+        nonce: [u8; 16],
+    ) -> Result<([u8; 16], UnixTime), StoreRefusal> {
+        self.may_store(owner)?;
+        if self.grants.len() >= GRANTS_MAX {
+            return Err(StoreRefusal::Busy);
+        }
+        self.room_for(owner, from, bytes)?;
+        let expires = wall.after(GRANT_LIFETIME);
+        self.reserved += bytes;
+        *self.by_owner.entry(owner).or_default() += bytes;
+        *self.by_prefix.entry(from).or_default() += bytes;
+        let reservation =
+            Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
+        self.grants.insert(nonce, reservation);
+        Ok((nonce, expires))
+    }
+
+    fn may_store(&self, owner: PeerId) -> Result<(), StoreRefusal> {
+        match &self.accept {
+            Accept::Any => Ok(()),
+            Accept::Listed(peers) if peers.contains(&owner) => Ok(()),
+            Accept::Listed(_) | Accept::Nobody => Err(StoreRefusal::NotAccepting),
+        }
+    }
+
+    fn room_for(&self, owner: PeerId, from: Prefix, bytes: u64) -> Result<(), StoreRefusal> {
+        let taken = self.used.saturating_add(self.reserved);
+        if taken.saturating_add(bytes) > self.capacity {
+            return Err(StoreRefusal::Full);
+        }
+        if self.accept != Accept::Any {
+            return Ok(());
+        }
+        let limit = self.capacity / SHARE_PER_PEER;
+        let owners = self.by_owner.get(&owner).copied().unwrap_or(0);
+        let prefixes = match from {
+            Prefix(None) => 0,
+            named => self.by_prefix.get(&named).copied().unwrap_or(0),
+        };
+        if owners.max(prefixes).saturating_add(bytes) > limit {
+            return Err(StoreRefusal::OverQuota { limit });
+        }
+        Ok(())
+    }
+
+    /// Moves bytes from reserved to used. A grant whose reservation lapsed (or that an earlier
+    /// run of this node signed) reserves anew, if there still is room.
+    fn spend(
+        &mut self,
+        now: Instant,
+        grant: &Grant,
+        from: Prefix,
+        bytes: u64,
+    ) -> Result<(), StoreRefusal> {
+        self.may_store(grant.origin)?;
+        if !self.grants.contains_key(&grant.nonce) {
+            if self.grants.len() >= GRANTS_MAX {
+                return Err(StoreRefusal::Busy);
+            }
+            let (owner, expires) = (grant.origin, grant.expires);
+            let fresh = Reservation { owner, from, spent: 0, left: 0, touched: now, expires };
+            self.grants.insert(grant.nonce, fresh);
+        }
+        let known = &self.grants[&grant.nonce];
+        let (spent, left, owner, from) = (known.spent, known.left, known.owner, known.from);
+        if spent.saturating_add(bytes) > grant.bytes_max {
+            return Err(StoreRefusal::OverQuota { limit: grant.bytes_max });
+        }
+        let missing = bytes.saturating_sub(left);
+        if missing > 0 {
+            self.room_for(owner, from, missing)?;
+            *self.by_owner.entry(owner).or_default() += missing;
+            *self.by_prefix.entry(from).or_default() += missing;
+        }
+        self.reserved -= bytes - missing;
+        self.used += bytes;
+        let known = self.grants.get_mut(&grant.nonce).expect("inserted above");
+        known.left -= bytes - missing;
+        known.spent += bytes;
+        known.touched = now;
+        Ok(())
+    }
+
+    fn take_back(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+        subtract(&mut self.by_owner, &owner, bytes);
+        subtract(&mut self.by_prefix, &from, bytes);
+    }
+
+    fn let_go(&mut self, now: Instant, wall: UnixTime) {
+        let mut lapsed = Vec::new();
+        for reservation in self.grants.values_mut() {
+            if reservation.left > 0 && reservation.touched + RESERVATION_IDLE <= now {
+                lapsed.push((reservation.owner, reservation.from, reservation.left));
+                reservation.left = 0;
+            }
+        }
+        for (owner, from, left) in lapsed {
+            self.reserved -= left;
+            subtract(&mut self.by_owner, &owner, left);
+            subtract(&mut self.by_prefix, &from, left);
+        }
+        self.grants.retain(|_, known| known.left > 0 || known.expires > wall);
+    }
+}
+
+fn subtract<K: Ord>(map: &mut BTreeMap<K, u64>, key: &K, bytes: u64) {
+    if let Some(held) = map.get_mut(key) {
+        *held = held.saturating_sub(bytes);
+        if *held == 0 {
+            map.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pangea_base::Secret;
+
+    struct World {
+        ledger: Ledger,
+        identity: Identity,
+        entropy: Entropy,
+        now: Instant,
+        wall: UnixTime,
+    }
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    impl World {
+        fn new(capacity: u64, accept: Accept) -> World {
+            World {
+                ledger: Ledger::new(capacity, accept),
+                identity: Identity::from_seed(Secret::new([1; 32])),
+                entropy: Entropy::new([2; 32]),
+                now: Instant::now(),
+                wall: UnixTime(1_000_000),
+            }
+        }
+
+        fn ask(&mut self, question: LedgerQuestion) -> LedgerAnswer {
+            let World { ledger, identity, entropy, now, wall } = self;
+            ledger.answer(*now, *wall, identity, entropy, question)
+        }
+
+        fn grant(&mut self, peer: u8, from: IpAddr, bytes: u64) -> Result<Box<Grant>, StoreRefusal> {
+            let origin = PeerId([peer; 32]);
+            let locator = Locator([9; 32]);
+            match self.ask(LedgerQuestion::Grant { origin, from, locator, bytes }) {
+                LedgerAnswer::Granted(grant) => Ok(grant),
+                LedgerAnswer::Refused(refusal) => Err(refusal),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn spend(&mut self, grant: &Grant, bytes: u64) -> bool {
+            let grant = Box::new(grant.clone());
+            matches!(
+                self.ask(LedgerQuestion::Spend { grant, from: HOME, bytes }),
+                LedgerAnswer::Spent
+            )
+        }
+    }
+
+    #[test]
+    fn one_peer_gets_a_tenth_and_ten_peers_fill_the_node() {
+        let mut world = World::new(1000, Accept::Any);
+        assert!(matches!(world.grant(1, HOME, 101), Err(StoreRefusal::OverQuota { limit: 100 })));
+        for peer in 1..=10 {
+            assert!(world.grant(peer, HOME, 100).is_ok());
+            assert!(world.grant(peer, HOME, 1).is_err());
+        }
+        assert!(matches!(world.grant(11, HOME, 1), Err(StoreRefusal::Full)));
+    }
+
+    #[test]
+    fn many_identities_from_one_network_share_one_tenth() {
+        let mut world = World::new(1000, Accept::Any);
+        let near: IpAddr = "192.0.2.7".parse().unwrap();
+        let also_near: IpAddr = "192.0.2.200".parse().unwrap();
+        let far: IpAddr = "198.51.100.1".parse().unwrap();
+        assert!(world.grant(1, near, 60).is_ok());
+        assert!(world.grant(2, also_near, 60).is_err());
+        assert!(world.grant(2, far, 60).is_ok());
+    }
+
+    #[test]
+    fn listed_and_nobody_mean_what_they_say() {
+        let mut world = World::new(1000, Accept::Listed([PeerId([1; 32])].into()));
+        assert!(world.grant(1, HOME, 900).is_ok());
+        assert!(matches!(world.grant(2, HOME, 1), Err(StoreRefusal::NotAccepting)));
+        let mut world = World::new(1000, Accept::Nobody);
+        assert!(matches!(world.grant(1, HOME, 1), Err(StoreRefusal::NotAccepting)));
+    }
+
+    #[test]
+    fn a_grant_cannot_be_spent_beyond_its_size() {
+        let mut world = World::new(1000, Accept::Any);
+        let grant = world.grant(1, HOME, 100).unwrap();
+        assert!(world.spend(&grant, 60));
+        assert!(!world.spend(&grant, 41));
+        assert!(world.spend(&grant, 40));
+        assert_eq!(world.ledger.used(), 100);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_given_back() {
+        let mut world = World::new(1000, Accept::Any);
+        let grant = world.grant(1, HOME, 100).unwrap();
+        assert!(world.spend(&grant, 100));
+        let owner = PeerId([1; 32]);
+        world.ask(LedgerQuestion::Settle { owner, from: HOME, spent: 100, kept: 30 });
+        assert_eq!(world.ledger.used(), 30);
+        assert!(world.grant(1, HOME, 70).is_ok());
+        assert!(world.grant(1, HOME, 1).is_err());
+    }
+
+    #[test]
+    fn an_idle_reservation_lapses_and_the_grant_still_works() {
+        let mut world = World::new(1000, Accept::Any);
+        let first = world.grant(1, HOME, 100).unwrap();
+        world.now += RESERVATION_IDLE;
+        assert!(world.grant(1, HOME, 50).is_ok());
+        assert!(world.spend(&first, 50));
+        assert!(!world.spend(&first, 50), "the tenth is used up by the second grant");
+    }
+
+    #[test]
+    fn what_was_on_disk_at_start_counts() {
+        let mut world = World::new(1000, Accept::Any);
+        world.ask(LedgerQuestion::Recovered(vec![(PeerId([1; 32]), 90)]));
+        assert!(world.grant(1, HOME, 11).is_err());
+        assert!(world.grant(1, HOME, 10).is_ok());
+        assert_eq!(world.ledger.used(), 90);
+    }
+}

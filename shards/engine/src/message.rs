@@ -1,0 +1,352 @@
+//! What engines say to one another and to the control thread. Values only: they cross the mesh.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pangea_base::file::FileId;
+use pangea_base::{
+    ChunkNumber, ContentKey, CoreId, GroupTable, Hash, Locator, Page, PeerAddr, PeerId, ShardIndex,
+    ShardKey, UnixTime,
+};
+use pangea_ces::ChunkPlan;
+use pangea_store::{BlobKind, ShardInfo};
+use pangea_wire::{ChunkEntry, Grant, ManifestPage, Receipt, RouteResponse, ShardHeld};
+
+use crate::content::ContentLeaves;
+use crate::ledger::{LedgerAnswer, LedgerQuestion};
+
+/// A job of the client, unique within its process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobId(pub u64);
+
+/// A small request of the client, unique within its process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AskId(pub u64);
+
+/// One message over the mesh.
+#[derive(Debug)]
+pub enum Message {
+    /// A datagram batch that arrived at the wrong core.
+    Datagrams {
+        /// From where.
+        remote: SocketAddr,
+        /// To which of our addresses.
+        local_ip: Option<IpAddr>,
+        /// ECN bits.
+        ecn: Option<u8>,
+        /// Bytes of each datagram but the last.
+        stride: usize,
+        /// The batch.
+        data: Bytes,
+    },
+    /// To the ledger, which lives on core 0.
+    Ledger(u64, LedgerQuestion),
+    /// From the ledger.
+    LedgerSays(u64, LedgerAnswer),
+    /// Who holds this?
+    Holding(u64, HoldingQuestion),
+    /// What one core found in its part of the store.
+    HoldingSays(u64, HoldingAnswer),
+    /// Control tells a core what to do.
+    Command(Command),
+    /// A core tells control what happened.
+    Report(Report),
+}
+
+/// A question about one core's part of the store.
+#[derive(Debug, Clone)]
+pub enum HoldingQuestion {
+    /// The shard's root and length.
+    Shard(ShardKey),
+    /// Its group table.
+    Table(ShardKey),
+    /// One page of it, at a multiple of 64 KiB.
+    Page(ShardKey, u64),
+    /// A blob by its id; `None` asks for the newest.
+    Blob(BlobKind, Locator, Option<Hash>),
+    /// A manifest page by its hash, be it a root or a page below.
+    Manifest(Locator, Hash),
+    /// Every shard of an object.
+    Shards(Locator),
+}
+
+/// The answer. `None`, `NotHere` or an empty list: not in this core's part.
+#[derive(Debug)]
+pub enum HoldingAnswer {
+    /// Not in this core's part of the store.
+    NotHere,
+    /// It should be here, and reading it failed.
+    Failed(String),
+    /// No page or slot was free; ask again.
+    Busy,
+    /// The shard is here.
+    Shard(ShardInfo),
+    /// Its groups.
+    Table(GroupTable),
+    /// A page of it.
+    Page(Page),
+    /// A blob.
+    Blob(Bytes),
+    /// The shards of the object that are here.
+    Shards(Vec<ShardHeld>),
+}
+
+/// What control tells a core.
+#[derive(Debug)]
+pub enum Command {
+    /// Connect, and report when it is up or has failed.
+    Dial(PeerAddr),
+    /// Make one small request.
+    Ask {
+        /// Comes back with the answer.
+        id: AskId,
+        /// Whom.
+        to: PeerAddr,
+        /// What.
+        ask: Ask,
+        /// For how long to try.
+        patience: Duration,
+    },
+    /// Store one chunk.
+    Put(Box<PutChunk>),
+    /// Give a shard of a running put to another holder, or (`None`) do without it.
+    Replace {
+        /// Which put.
+        job: JobId,
+        /// Which shard.
+        index: ShardIndex,
+        /// Who takes it.
+        holder: Option<ShardTarget>,
+    },
+    /// Fetch one chunk.
+    Get(Box<GetChunk>),
+    /// Forget a job and cancel its streams.
+    Cancel(JobId),
+    /// Serve no new requests, flush the store, close the connections; ends in [`Report::Closed`].
+    Close,
+}
+
+/// A small request.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// Reserve room for an object.
+    Routes {
+        /// For which object.
+        locator: Locator,
+        /// How many bytes.
+        bytes: u64,
+        /// Until when.
+        lease: UnixTime,
+    },
+    /// Store a page of the manifest.
+    PutManifest {
+        /// The right to.
+        grant: Grant,
+        /// Which.
+        name: ManifestPage,
+        /// Its bytes.
+        page: Bytes,
+    },
+    /// Store a page of the placement.
+    PutPlacement {
+        /// The right to.
+        grant: Grant,
+        /// Which.
+        number: u32,
+        /// Its bytes.
+        page: Bytes,
+    },
+    /// A page of the manifest by its hash.
+    Manifest(Locator, Hash),
+    /// A page of the placement by its number.
+    Placement(Locator, u32),
+    /// The shards held of an object.
+    Stat(Locator),
+}
+
+/// Its answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Grants.
+    Routes(RouteResponse),
+    /// The page is durable there.
+    Stored,
+    /// The bytes asked for; not yet verified.
+    Blob(Bytes),
+    /// Shards held.
+    Stat(Vec<ShardHeld>),
+}
+
+/// Why a small request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskFailed {
+    /// The peer could not be reached, or the connection broke.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The peer answered, and said no.
+    #[error("it refused: {0}")]
+    Refused(String),
+    /// The peer answered nonsense.
+    #[error("it misbehaved: {0}")]
+    Misbehaved(String),
+    /// No answer in time.
+    #[error("it did not answer in time")]
+    TimedOut,
+}
+
+/// A holder and its permission.
+#[derive(Debug, Clone)]
+pub struct ShardTarget {
+    /// Who and where.
+    pub holder: PeerAddr,
+    /// Its grant for this object.
+    pub grant: Grant,
+}
+
+/// Where a put's plaintext comes from.
+#[derive(Debug)]
+pub enum ChunkSource {
+    /// A range of a file that the core's driver has adopted.
+    File {
+        /// Which.
+        file: FileId,
+        /// Where the chunk begins.
+        offset: u64,
+        /// Its length.
+        length: u64,
+    },
+    /// The bytes themselves.
+    Pages(Vec<Page>),
+}
+
+/// A job: encode one chunk and store its n shards.
+#[derive(Debug)]
+pub struct PutChunk {
+    /// Unique.
+    pub job: JobId,
+    /// Which chunk.
+    pub chunk: ChunkNumber,
+    /// Its bytes.
+    pub source: ChunkSource,
+    /// How to encode.
+    pub plan: ChunkPlan,
+    /// The object's content key.
+    pub key: Arc<ContentKey>,
+    /// The object's public name.
+    pub locator: Locator,
+    /// How long to keep it.
+    pub lease: UnixTime,
+    /// One holder per shard index; `None` where there is none left.
+    pub holders: Vec<Option<ShardTarget>>,
+}
+
+/// Where a get's plaintext goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkSink {
+    /// Into a file that the core's driver has adopted, at this offset.
+    File(FileId),
+    /// To control, page by page in order ([`Report::Plain`]).
+    Control,
+}
+
+/// A job: fetch one chunk.
+#[derive(Debug)]
+pub struct GetChunk {
+    /// Unique.
+    pub job: JobId,
+    /// Which chunk.
+    pub chunk: ChunkNumber,
+    /// Where it begins in the object.
+    pub offset: u64,
+    /// Its code, sizes and shard roots.
+    pub entry: Arc<ChunkEntry>,
+    /// The object's content key.
+    pub key: Arc<ContentKey>,
+    /// The object's public name.
+    pub locator: Locator,
+    /// Who is said to hold what, best first.
+    pub holders: Vec<(ShardIndex, PeerAddr)>,
+    /// Where the bytes go.
+    pub sink: ChunkSink,
+}
+
+/// What a core tells control.
+#[derive(Debug)]
+pub enum Report {
+    /// The store is open (or there is none) and requests are served.
+    Ready {
+        /// Shards in this core's part.
+        shards: u64,
+        /// Bytes in this core's part.
+        bytes: u64,
+    },
+    /// The store cannot be opened, or failed; the core serves no more.
+    StoreFailed(String),
+    /// Everything is flushed and closed.
+    Closed,
+    /// A dialled peer is up, or why not.
+    Peer(PeerId, Result<(), String>),
+    /// The answer to an ask.
+    Answered(AskId, Result<Answer, AskFailed>),
+    /// A put took this many more plaintext bytes.
+    PutProgress(JobId, u64),
+    /// A holder failed; [`Command::Replace`] is expected.
+    HolderFailed {
+        /// Which put.
+        job: JobId,
+        /// Which shard.
+        index: ShardIndex,
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        why: String,
+    },
+    /// A chunk is stored as far as it can be.
+    ChunkStored {
+        /// Which put.
+        job: JobId,
+        /// What the manifest says of it.
+        entry: Box<ChunkEntry>,
+        /// Of those that stored it.
+        receipts: Vec<Receipt>,
+    },
+    /// A chunk can't be read or encoded.
+    PutFailed(JobId, String),
+    /// A get wrote this many more plaintext bytes.
+    GetProgress(JobId, u64),
+    /// The next page of plaintext.
+    Plain(JobId, Page),
+    /// A chunk is fetched, verified and written.
+    ChunkGot(JobId, ContentLeaves),
+    /// A chunk can't be fetched.
+    GetFailed(JobId, GetChunkFailed),
+    /// A holder sent what it should not have: it lied.
+    BadHolder(PeerId, String),
+    /// A holder did not answer, or has lost what it promised.
+    Trouble(PeerId, String),
+}
+
+/// Why a chunk could not be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GetChunkFailed {
+    /// Fewer than k shards.
+    TooFew {
+        /// Shards that proved good.
+        found: usize,
+    },
+    /// Enough shards, all as the manifest says, and they do not open: the key is wrong.
+    Undecodable(String),
+    /// The output cannot be written.
+    Output(String),
+}
+
+/// A message with its receiver.
+#[derive(Debug)]
+pub struct Addressed {
+    /// The core, or (one past the last) control.
+    pub to: CoreId,
+    /// What.
+    pub message: Message,
+}

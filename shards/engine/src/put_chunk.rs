@@ -1,0 +1,564 @@
+//! Storing one chunk: read, encode, and push its n shards to n holders at once.
+//!
+//! The finished units stay in memory until the chunk is done, so a holder that fails is replaced
+//! by sending the same bytes to another; nothing is encoded twice and no salt is used twice.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pangea_base::file::{FileDone, FileOp, FileValue};
+use pangea_base::{Code, GROUP_BYTES, Page, PeerId, ShardIndex, ShardKey};
+use pangea_ces::{ChunkPlan, ChunkSealed, Encoder, End, Padding};
+use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use pangea_wire::{
+    AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
+    ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, limits::CAUCHY_SHARDS_MAX, shard_bytes, unit_header,
+};
+
+use crate::limits::{PATIENCE, SLOW_AFTER, SOURCE_AHEAD_PAGES};
+use crate::links::LinkState;
+use crate::message::{ChunkSource, JobId, PutChunk, Report, ShardTarget};
+use crate::outgoing::{Outgoing, Pumped};
+use crate::request;
+use crate::shared::{FileOwner, Owner, Shared};
+
+/// The job on its core.
+pub(crate) struct PutJob {
+    spec: PutChunk,
+    source: SourcePages,
+    encoder: Option<Encoder>,
+    sealed: Option<ChunkSealed>,
+    // Finished units by shard index.
+    units: Vec<Vec<Bytes>>,
+    targets: Vec<Target>,
+    stored_k_at: Option<Instant>,
+    next_tick: Instant,
+}
+
+/// How often the holders' progress is looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Where one shard goes and how far it is.
+struct Target {
+    to: Option<ShardTarget>,
+    state: TargetState,
+    out: Outgoing,
+    next_unit: usize,
+    ended: bool,
+    answer: FrameReader,
+    moved_at: Instant,
+    moved_bytes: u64,
+}
+
+enum TargetState {
+    /// The connection is being made.
+    Linking,
+    /// The connection is up and gives no stream yet.
+    Opening(ConnId),
+    /// Bytes are on their way, or the receipt is.
+    Sending(ConnId, StreamId),
+    /// The holder has it.
+    Stored(Box<Receipt>),
+    /// Failed; control is asked for another.
+    Failed,
+    /// There is no other.
+    GivenUp,
+}
+
+impl PutJob {
+    pub(crate) fn start(shared: &mut Shared, mut spec: PutChunk) -> PutJob {
+        let n = spec.plan.code.n();
+        assert_eq!(spec.holders.len(), n, "one holder per shard");
+        let salt = shared.entropy.array();
+        let encoder =
+            Encoder::start(&mut shared.codec, spec.plan, spec.chunk, &spec.key, salt);
+        let now = shared.now;
+        let targets = std::mem::take(&mut spec.holders);
+        let targets = targets.into_iter().map(|to| Target::new(now, to)).collect();
+        let source = SourcePages::new(&mut spec.source);
+        let mut job = PutJob {
+            spec,
+            source,
+            encoder: Some(encoder),
+            sealed: None,
+            units: vec![Vec::new(); n],
+            targets,
+            stored_k_at: None,
+            next_tick: now + TICK,
+        };
+        job.source.read_ahead(shared, job.spec.job, &job.spec.source);
+        for index in 0..n {
+            job.advance(shared, index);
+        }
+        job
+    }
+
+    /// One bounded step of encoding. False: nothing to do until something arrives.
+    pub(crate) fn work(&mut self, shared: &mut Shared) -> bool {
+        let Some(encoder) = &mut self.encoder else { return false };
+        match encoder.stripe(&mut shared.codec, &shared.units) {
+            Err(_no_page) => return false,
+            Ok(Some(mut units)) => {
+                for (shard, unit) in self.units.iter_mut().zip(units.drain(..)) {
+                    shard.push(Bytes::from_owner(unit));
+                }
+                shared.codec.recycle(units);
+                self.pump_all(shared);
+                return true;
+            }
+            Ok(None) => {}
+        }
+        if encoder.done() {
+            let encoder = self.encoder.take().expect("checked above");
+            self.sealed = Some(encoder.finish(&mut shared.codec));
+            self.pump_all(shared);
+            return true;
+        }
+        let Some((bytes, end)) = self.source.front() else { return false };
+        let taken = encoder.feed(&mut shared.codec, bytes, end);
+        if self.source.consume(taken) {
+            shared.report(Report::PutProgress(self.spec.job, taken as u64));
+        }
+        self.source.read_ahead(shared, self.spec.job, &self.spec.source);
+        true
+    }
+
+    /// A source page arrived. Err: the source can't be read.
+    pub(crate) fn source_read(
+        &mut self,
+        shared: &mut Shared,
+        number: u32,
+        done: FileDone,
+    ) -> Result<(), String> {
+        self.source.arrived(number, done)?;
+        self.source.read_ahead(shared, self.spec.job, &self.spec.source);
+        Ok(())
+    }
+
+    /// The link to `peer` changed, or it has new stream credit.
+    pub(crate) fn link_changed(&mut self, shared: &mut Shared, peer: PeerId) {
+        for index in 0..self.targets.len() {
+            if self.targets[index].peer() == Some(peer) {
+                self.advance(shared, index);
+            }
+        }
+    }
+
+    pub(crate) fn writable(&mut self, shared: &mut Shared, index: usize) {
+        self.pump(shared, index);
+    }
+
+    /// The holder answered: a receipt or a refusal.
+    pub(crate) fn readable(&mut self, shared: &mut Shared, index: usize) {
+        let TargetState::Sending(conn, stream) = self.targets[index].state else { return };
+        loop {
+            let room = self.targets[index].answer.room();
+            match shared.transport.read(conn, stream, room) {
+                Ok(ReadOutcome::Data(bytes)) => self.targets[index].answer.push(bytes),
+                Ok(ReadOutcome::Blocked) => break,
+                Ok(ReadOutcome::Finished) => {
+                    let why = "it ended the stream without a receipt".to_owned();
+                    self.take_answer(shared, index);
+                    return self.fail_if_sending(shared, index, why);
+                }
+                Err(failed) => return self.fail(shared, index, failed.to_string()),
+            }
+        }
+        self.take_answer(shared, index);
+    }
+
+    /// The holder wants no more bytes: its refusal is (or will be) in the stream the other way.
+    pub(crate) fn stopped(&mut self, shared: &mut Shared, index: usize) {
+        self.readable(shared, index);
+        self.fail_if_sending(shared, index, "it stopped taking the shard".to_owned());
+    }
+
+    pub(crate) fn stream_lost(&mut self, shared: &mut Shared, index: usize, why: &str) {
+        self.fail_if_sending(shared, index, why.to_owned());
+    }
+
+    /// Control's answer to a failure.
+    pub(crate) fn replace(
+        &mut self,
+        shared: &mut Shared,
+        index: ShardIndex,
+        to: Option<ShardTarget>,
+    ) {
+        let at = usize::from(index.0);
+        let Some(target) = self.targets.get_mut(at) else { return };
+        if !matches!(target.state, TargetState::Failed) {
+            return;
+        }
+        *target = Target::new(shared.now, to);
+        self.advance(shared, at);
+    }
+
+    /// Time passed: give up on those that are too slow.
+    pub(crate) fn tick(&mut self, shared: &mut Shared) {
+        let now = shared.now;
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        let out_of_patience = self.stored_k_at.is_some_and(|at| at + PATIENCE <= now);
+        for index in 0..self.targets.len() {
+            let target = &mut self.targets[index];
+            let TargetState::Sending(conn, _) = target.state else { continue };
+            // What the transport took, and the peer's acknowledgements of it.
+            let moved = target.out.taken() + shared.received_bytes(conn);
+            // A holder that has all we have so far is not slow: it waits for us.
+            let waits_for_us = target.next_unit == self.units[index].len() && !target.ended;
+            if out_of_patience {
+                self.fail(shared, index, "the others were done long before it".to_owned());
+            } else if moved != target.moved_bytes || waits_for_us {
+                target.moved_bytes = moved;
+                target.moved_at = now;
+            } else if target.moved_at + SLOW_AFTER <= now {
+                let seconds = SLOW_AFTER.as_secs();
+                self.fail(shared, index, format!("it took nothing for {seconds} s"));
+            }
+        }
+    }
+
+    /// When `tick` has something to look at.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(self.next_tick)
+    }
+
+    /// The final report, once no target is open any more.
+    pub(crate) fn outcome(&mut self) -> Option<Report> {
+        let sealed = self.sealed.as_ref()?;
+        let open = |target: &Target| {
+            !matches!(target.state, TargetState::Stored(_) | TargetState::GivenUp)
+        };
+        if self.targets.iter().any(open) {
+            return None;
+        }
+        let entry = entry(&self.spec, sealed);
+        let take = |target: &mut Target| match &target.state {
+            TargetState::Stored(receipt) => Some((**receipt).clone()),
+            _ => None,
+        };
+        let receipts = self.targets.iter_mut().filter_map(take).collect();
+        Some(Report::ChunkStored { job: self.spec.job, entry: Box::new(entry), receipts })
+    }
+
+    pub(crate) fn cancel(&mut self, shared: &mut Shared) {
+        for target in &mut self.targets {
+            if let TargetState::Sending(conn, stream) = target.state {
+                shared.drop_stream(conn, stream, request::CANCELLED);
+            }
+            target.state = TargetState::GivenUp;
+        }
+        if let Some(encoder) = self.encoder.take() {
+            encoder.abandon(&mut shared.codec);
+        }
+    }
+
+    fn stored(&self) -> usize {
+        self.targets.iter().filter(|t| matches!(t.state, TargetState::Stored(_))).count()
+    }
+
+    /// Moves a target towards an open stream.
+    fn advance(&mut self, shared: &mut Shared, index: usize) {
+        let target = &mut self.targets[index];
+        let Some(to) = &target.to else {
+            target.state = TargetState::GivenUp;
+            return;
+        };
+        match target.state {
+            TargetState::Linking => {
+                match shared.links.want(&mut shared.transport, shared.now, to.holder) {
+                    LinkState::Connecting => {}
+                    LinkState::Down(why) => self.fail(shared, index, why),
+                    LinkState::Up(conn) => {
+                        target.state = TargetState::Opening(conn);
+                        self.advance(shared, index);
+                    }
+                }
+            }
+            TargetState::Opening(conn) => {
+                let owner = Owner::Put(self.spec.job, index);
+                let Some(stream) = shared.open(conn, owner) else { return };
+                target.state = TargetState::Sending(conn, stream);
+                target.moved_at = shared.now;
+                match self.header(shared, conn, index) {
+                    Ok(header) => {
+                        self.targets[index].out.push(header);
+                        self.pump(shared, index);
+                    }
+                    Err(why) => self.fail(shared, index, why),
+                }
+            }
+            TargetState::Sending(..)
+            | TargetState::Stored(_)
+            | TargetState::Failed
+            | TargetState::GivenUp => {}
+        }
+    }
+
+    fn header(&self, shared: &Shared, conn: ConnId, index: usize) -> Result<Bytes, String> {
+        let to = self.targets[index].to.as_ref().expect("only targets with a holder are opened");
+        let exporter = request::exporter(&shared.transport, conn)?;
+        let auth = AuthChallenge::new(&shared.identity, to.grant.clone(), &exporter);
+        let key = self.key(index);
+        let header = ShardHeader {
+            auth,
+            key,
+            code: self.spec.plan.code,
+            length_max: self.shard_bytes_max(),
+            lease: self.spec.lease,
+        };
+        Ok(request::open_with(Protocol::Store, &StoreRequest::PutShard(header)))
+    }
+
+    fn key(&self, index: usize) -> ShardKey {
+        let index = ShardIndex(u8::try_from(index).expect("a code has at most 255 shards"));
+        ShardKey { locator: self.spec.locator, chunk: self.spec.chunk, index }
+    }
+
+    /// What a shard of this chunk can have at most, known before it is encoded.
+    fn shard_bytes_max(&self) -> u64 {
+        shard_bytes_max(&self.spec.plan, self.source.length)
+    }
+
+    fn pump_all(&mut self, shared: &mut Shared) {
+        for index in 0..self.targets.len() {
+            self.pump(shared, index);
+        }
+    }
+
+    /// Hands the transport what it takes of a target's units.
+    fn pump(&mut self, shared: &mut Shared, index: usize) {
+        let target = &mut self.targets[index];
+        let TargetState::Sending(conn, stream) = target.state else { return };
+        loop {
+            match target.out.pump(&mut shared.transport, conn, stream) {
+                Ok(Pumped::Blocked) => return,
+                Ok(Pumped::Drained) => {}
+                Err(failed) => {
+                    let why = failed.to_string();
+                    // A refusal explains more than the reset that came with it.
+                    self.readable(shared, index);
+                    return self.fail_if_sending(shared, index, why);
+                }
+            }
+            if let Some(unit) = self.units[index].get(target.next_unit) {
+                target.out.push(unit_length(unit.len()));
+                target.out.push(unit.clone());
+                target.next_unit += 1;
+            } else if let (Some(sealed), false) = (&self.sealed, target.ended) {
+                let root = sealed.roots[index];
+                let trailer = StoreTrailer { root, length: sealed.shard_bytes };
+                target.out.push(Bytes::from_static(&UNITS_END));
+                target.out.push(pangea_wire::frame(&trailer));
+                target.ended = true;
+            } else {
+                if target.ended {
+                    shared.finish(conn, stream);
+                }
+                return;
+            }
+        }
+    }
+
+    fn take_answer(&mut self, shared: &mut Shared, index: usize) {
+        let target = &mut self.targets[index];
+        let TargetState::Sending(conn, stream) = target.state else { return };
+        let response = match target.answer.message::<StoreResponse>() {
+            Ok(None) => return,
+            Ok(Some(response)) => response,
+            Err(sent) => return self.fail(shared, index, format!("it misbehaved: {sent}")),
+        };
+        match response {
+            StoreResponse::Stored(receipt) => match self.check(index, &receipt) {
+                Ok(()) => {
+                    shared.drop_stream(conn, stream, request::DONE);
+                    self.targets[index].state = TargetState::Stored(Box::new(receipt));
+                    if self.stored() >= self.spec.plan.code.k() {
+                        self.stored_k_at.get_or_insert(shared.now);
+                    }
+                }
+                Err(why) => self.fail(shared, index, format!("it misbehaved: {why}")),
+            },
+            StoreResponse::Refused(refusal) => self.fail(shared, index, format!("it refused: {refusal}")),
+            StoreResponse::BlobStored => {
+                self.fail(shared, index, "it misbehaved: it answered another request".to_owned())
+            }
+        }
+    }
+
+    /// Whether a receipt is for this very shard and signed by its holder.
+    fn check(&self, index: usize, receipt: &Receipt) -> Result<(), String> {
+        let sealed = self.sealed.as_ref().ok_or("its receipt came before the shard's end")?;
+        let holder = self.targets[index].peer().ok_or("nobody was asked")?;
+        let expected = ReceiptExpected {
+            holder,
+            key: self.key(index),
+            root: sealed.roots[index],
+            length: sealed.shard_bytes,
+            lease_min: self.spec.lease,
+        };
+        receipt.verify_answer(&expected).map_err(|refused| refused.to_string())
+    }
+
+    fn fail_if_sending(&mut self, shared: &mut Shared, index: usize, why: String) {
+        if matches!(self.targets[index].state, TargetState::Sending(..)) {
+            self.fail(shared, index, why);
+        }
+    }
+
+    fn fail(&mut self, shared: &mut Shared, index: usize, why: String) {
+        let job = self.spec.job;
+        let shard = self.key(index).index;
+        let target = &mut self.targets[index];
+        if let TargetState::Sending(conn, stream) = target.state {
+            shared.drop_stream(conn, stream, request::CANCELLED);
+        }
+        target.state = TargetState::Failed;
+        let peer = target.peer().expect("only a target with a holder can fail");
+        shared.report(Report::HolderFailed { job, index: shard, peer, why });
+    }
+}
+
+impl Target {
+    fn new(now: Instant, to: Option<ShardTarget>) -> Target {
+        Target {
+            to,
+            state: TargetState::Linking,
+            out: Outgoing::default(),
+            next_unit: 0,
+            ended: false,
+            answer: FrameReader::new(),
+            moved_at: now,
+            moved_bytes: 0,
+        }
+    }
+
+    fn peer(&self) -> Option<PeerId> {
+        self.to.as_ref().map(|to| to.holder.peer)
+    }
+}
+
+/// The length that goes before a unit; most are whole groups.
+fn unit_length(bytes: usize) -> Bytes {
+    const WHOLE: [u8; 4] = (GROUP_BYTES as u32).to_le_bytes();
+    if bytes == GROUP_BYTES {
+        return Bytes::from_static(&WHOLE);
+    }
+    Bytes::copy_from_slice(&unit_header(bytes))
+}
+
+/// The chunk's plaintext, page by page, in order.
+struct SourcePages {
+    length: u64,
+    // Read and on their way, oldest first.
+    pages: VecDeque<Option<Page>>,
+    first: u32,
+    requested: u64,
+    fed: u64,
+    in_page: usize,
+}
+
+impl SourcePages {
+    fn new(source: &mut ChunkSource) -> SourcePages {
+        let (length, pages, requested) = match source {
+            ChunkSource::File { length, .. } => (*length, VecDeque::new(), 0),
+            ChunkSource::Pages(pages) => {
+                let length = pages.iter().map(|page| page.len() as u64).sum();
+                (length, std::mem::take(pages).into_iter().map(Some).collect(), length)
+            }
+        };
+        SourcePages { length, pages, first: 0, requested, fed: 0, in_page: 0 }
+    }
+
+    fn read_ahead(&mut self, shared: &mut Shared, job: JobId, source: &ChunkSource) {
+        let ChunkSource::File { file, offset, .. } = *source else { return };
+        while self.requested < self.length && self.pages.len() < SOURCE_AHEAD_PAGES {
+            let Ok(page) = shared.segments.take() else { return };
+            let number = self.first + u32::try_from(self.pages.len()).expect("a few pages");
+            let length = (self.length - self.requested).min(page.capacity() as u64);
+            let op = FileOp::Read {
+                file,
+                offset: offset + self.requested,
+                length: u32::try_from(length).expect("a page is small"),
+            };
+            shared.file(FileOwner::Source(job, number), op, Some(page));
+            self.requested += length;
+            self.pages.push_back(None);
+        }
+    }
+
+    fn arrived(&mut self, number: u32, done: FileDone) -> Result<(), String> {
+        let FileValue::Bytes(read) = done.result.map_err(|fault| fault.to_string())? else {
+            return Err("the driver answered a read with something else".to_owned());
+        };
+        let mut page = done.page.expect("a read brings its page back");
+        let before = u64::from(number) * page.capacity() as u64;
+        let expected = (self.length - before).min(page.capacity() as u64);
+        if u64::from(read) != expected {
+            return Err("it became shorter while it was being read".to_owned());
+        }
+        page.set_len(read as usize);
+        let at = number.checked_sub(self.first).map(|at| at as usize);
+        let slot = at.and_then(|at| self.pages.get_mut(at)).expect("only pages asked for arrive");
+        *slot = Some(page);
+        Ok(())
+    }
+
+    /// The bytes to be fed next, and whether they are the chunk's last.
+    fn front(&self) -> Option<(&[u8], End)> {
+        if self.fed == self.length {
+            return Some((&[], End::Last));
+        }
+        let bytes = self.pages.front()?.as_ref()?.get(self.in_page..)?;
+        let last = self.fed + bytes.len() as u64 == self.length;
+        Some((bytes, if last { End::Last } else { End::More }))
+    }
+
+    /// Takes note of what the encoder took; true if it was anything.
+    fn consume(&mut self, taken: usize) -> bool {
+        self.fed += taken as u64;
+        self.in_page += taken;
+        if self.pages.front().and_then(Option::as_ref).is_some_and(|p| p.len() == self.in_page) {
+            self.pages.pop_front();
+            self.first += 1;
+            self.in_page = 0;
+        }
+        taken > 0
+    }
+}
+
+/// The manifest's words for what was encoded.
+fn entry(spec: &PutChunk, sealed: &ChunkSealed) -> ChunkEntry {
+    let parts = ChunkParts {
+        suite: spec.plan.suite.id(),
+        scheme: scheme(spec.plan.code),
+        k: u8::try_from(spec.plan.code.k()).expect("a code has at most 255 shards"),
+        m: u8::try_from(spec.plan.code.m()).expect("a code has at most 255 shards"),
+        segment_bytes: spec.plan.segment_bytes,
+        plaintext_bytes: sealed.plaintext_bytes,
+        sealed_bytes: sealed.sealed_bytes,
+        shard_bytes: sealed.shard_bytes,
+        roots: sealed.roots.clone(),
+    };
+    ChunkEntry::try_from(parts).expect("what the encoder made is consistent")
+}
+
+/// Which coder makes the parity: 1 Cauchy over GF(2^8), 2 reed-solomon-simd for wide codes.
+fn scheme(code: Code) -> u8 {
+    if code.n() <= CAUCHY_SHARDS_MAX { 1 } else { 2 }
+}
+
+/// What a shard of a chunk of `plaintext` bytes can have at most, known before it is encoded.
+pub(crate) fn shard_bytes_max(plan: &ChunkPlan, plaintext: u64) -> u64 {
+    // Header, and per segment its length field, tag and place in the footer (ces/format.md).
+    let segments = plaintext.div_ceil(u64::from(plan.segment_bytes)).max(1);
+    let sealed = plaintext + segments * 24 + 256;
+    let padded = match plan.padding {
+        Padding::Off => sealed,
+        Padding::SizeClass => sealed + sealed / 8 + 1024,
+    };
+    shard_bytes(padded, plan.code.k())
+}

@@ -1,0 +1,279 @@
+//! Giving back what is held: find it on one of the cores, then send it as the peer takes it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pangea_base::{CoreId, GROUP_BYTES, Page, ShardKey};
+use pangea_store::{BlobKind, ShardInfo};
+use pangea_wire::{
+    FetchRefusal, FetchRequest, FetchResponse, ShardBegins, ShardHeld, limits::STAT_SHARDS_MAX,
+    table_bytes,
+};
+
+use super::store::placement_id;
+use super::{Next, Serve, Stage};
+use crate::holdings::{Asked, Delivery};
+use crate::limits::SEND_AHEAD_PAGES;
+use crate::message::{HoldingAnswer, HoldingQuestion};
+use crate::request;
+use crate::shared::Shared;
+
+/// Bytes of one read from the store.
+const READ_BYTES: u64 = 64 * 1024;
+
+/// A question to all cores of the node, the own first.
+pub(super) struct Lookup {
+    asked: FetchRequest,
+    question: HoldingQuestion,
+    // Cores still to be asked, the next one last.
+    cores: Vec<CoreId>,
+    outstanding: Option<u64>,
+    answers: Vec<(CoreId, HoldingAnswer)>,
+    // Set once the shard is found and its head is on its way.
+    info: Option<ShardInfo>,
+}
+
+/// A shard on its way to a peer.
+pub(super) struct Sending {
+    key: ShardKey,
+    from: CoreId,
+    length: u64,
+    first_group: u32,
+    // Where the next page that is asked for begins, and the next that is sent.
+    next_read: u64,
+    next_send: u64,
+    reads: BTreeMap<u64, u64>,
+    ready: BTreeMap<u64, Page>,
+    failed: Option<String>,
+}
+
+impl Lookup {
+    pub(super) fn delivered(&mut self, delivery: Delivery) {
+        if self.outstanding == Some(delivery.ticket) {
+            self.outstanding = None;
+            self.answers.push((delivery.from, delivery.answer));
+        }
+    }
+}
+
+impl Sending {
+    fn new(key: ShardKey, from: CoreId, info: &ShardInfo, first_group: u32) -> Sending {
+        let start = u64::from(first_group) * GROUP_BYTES as u64;
+        Sending {
+            key,
+            from,
+            length: info.length,
+            first_group,
+            next_read: start - start % READ_BYTES,
+            next_send: start - start % READ_BYTES,
+            reads: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    pub(super) fn delivered(&mut self, delivery: Delivery) {
+        let Some(offset) = self.reads.remove(&delivery.ticket) else { return };
+        match delivery.answer {
+            HoldingAnswer::Page(page) => {
+                self.ready.insert(offset, page);
+            }
+            HoldingAnswer::Busy => self.next_read = self.next_read.min(offset),
+            HoldingAnswer::Failed(why) => self.failed = Some(why),
+            _ => self.failed = Some("the shard is gone".to_owned()),
+        }
+    }
+
+    /// The next bytes of the shard, if its page has come.
+    fn take_ready(&mut self) -> Option<Bytes> {
+        let page = self.ready.remove(&self.next_send)?;
+        let start = u64::from(self.first_group) * GROUP_BYTES as u64;
+        let skip = usize::try_from(start.saturating_sub(self.next_send)).unwrap_or(0);
+        self.next_send += READ_BYTES;
+        let bytes = Bytes::from_owner(page);
+        Some(bytes.slice(skip.min(bytes.len())..))
+    }
+}
+
+impl Serve {
+    pub(super) fn fetch_request(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let asked = match request.reader.message::<FetchRequest>() {
+            Ok(Some(asked)) => asked,
+            Ok(None) => return self.read(shared, id),
+            Err(sent) => return self.misbehaved(shared, id, &sent),
+        };
+        let question = question(&asked);
+        let own = shared.core;
+        let mut cores: Vec<CoreId> =
+            (0..shared.cores).rev().map(CoreId).filter(|&core| core != own).collect();
+        cores.push(own);
+        let lookup = Lookup { asked, question, cores, outstanding: None, answers: Vec::new(), info: None };
+        request.stage = Stage::Lookup(Box::new(lookup));
+        Next::Again
+    }
+
+    /// Asks one core after the other until one has it (or, for a list, until all have answered).
+    pub(super) fn lookup(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let Stage::Lookup(lookup) = &mut request.stage else { return Next::Again };
+        if lookup.outstanding.is_some() {
+            return Next::Wait;
+        }
+        if let Some((from, HoldingAnswer::Busy)) = lookup.answers.last() {
+            let from = *from;
+            lookup.answers.pop();
+            lookup.cores.push(from);
+            self.starved.insert(id);
+            return Next::Wait;
+        }
+        let all_wanted = matches!(lookup.question, HoldingQuestion::Shards(_));
+        let found = lookup.answers.last().is_some_and(|(_, answer)| {
+            !matches!(answer, HoldingAnswer::NotHere) && !all_wanted
+        });
+        if !found && let Some(core) = lookup.cores.pop() {
+            let question = lookup.question.clone();
+            match self.holdings.ask(shared, core, id, question) {
+                Asked::Ticket(ticket) => lookup.outstanding = Some(ticket),
+                Asked::Later => {
+                    lookup.cores.push(core);
+                    self.starved.insert(id);
+                }
+            }
+            return Next::Wait;
+        }
+        request.conclude(shared)
+    }
+
+    /// Sends a shard as fast as the peer takes it, reading a few pages ahead.
+    pub(super) fn sending(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let Stage::Sending(sending) = &mut request.stage else { return Next::Again };
+        if let Some(why) = &sending.failed {
+            tracing::warn!("a shard could not be read: {why}");
+            return Next::Over(request::CANCELLED);
+        }
+        let mut starved = false;
+        while sending.next_read < sending.length
+            && sending.reads.len() + sending.ready.len() < SEND_AHEAD_PAGES
+        {
+            let offset = sending.next_read;
+            if sending.ready.contains_key(&offset) || sending.reads.values().any(|&o| o == offset) {
+                sending.next_read += READ_BYTES;
+                continue;
+            }
+            let question = HoldingQuestion::Page(sending.key, offset);
+            match self.holdings.ask(shared, sending.from, id, question) {
+                Asked::Ticket(ticket) => {
+                    sending.reads.insert(ticket, offset);
+                    sending.next_read += READ_BYTES;
+                }
+                Asked::Later => {
+                    starved = sending.reads.is_empty() && sending.ready.is_empty();
+                    break;
+                }
+            }
+        }
+        if starved {
+            self.starved.insert(id);
+        }
+        if let Some(bytes) = sending.take_ready() {
+            request.out.push(bytes);
+            return Next::Again;
+        }
+        if sending.next_send >= sending.length {
+            request.stage = Stage::Answered;
+            return Next::Again;
+        }
+        Next::Wait
+    }
+}
+
+impl super::Request {
+    /// All cores that had to be asked have answered.
+    fn conclude(&mut self, shared: &mut Shared) -> Next {
+        let Stage::Lookup(lookup) = &mut self.stage else { return Next::Again };
+        if let HoldingQuestion::Shards(_) = lookup.question {
+            let answer = stat(lookup);
+            self.answer(&answer);
+            return Next::Again;
+        }
+        let (from, answer) = lookup.answers.pop().unwrap_or((shared.core, HoldingAnswer::NotHere));
+        match (answer, &lookup.asked) {
+            (HoldingAnswer::Shard(info), FetchRequest::GetShard { key, first_group }) => {
+                let (key, first_group) = (*key, *first_group);
+                if u64::from(first_group) >= pangea_base::group_count(info.length) {
+                    self.answer(&FetchResponse::Refused(FetchRefusal::BeyondEnd));
+                    return Next::Again;
+                }
+                let begins = ShardBegins { length: info.length, root: info.root, first_group };
+                self.out.push(pangea_wire::frame(&FetchResponse::Shard(begins)));
+                // The group table is asked for next, of the core that has the shard.
+                let question = HoldingQuestion::Table(key);
+                lookup.question = question;
+                lookup.cores = vec![from];
+                lookup.answers.clear();
+                lookup.info = Some(info);
+                Next::Again
+            }
+            (HoldingAnswer::Table(table), FetchRequest::GetShard { key, first_group }) => {
+                let Some(info) = lookup.info else { return Next::Over(request::CANCELLED) };
+                let sending = Sending::new(*key, from, &info, *first_group);
+                self.out.push(table_bytes(&table));
+                self.stage = Stage::Sending(Box::new(sending));
+                Next::Again
+            }
+            (HoldingAnswer::Blob(bytes), _) => {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                self.answer(&FetchResponse::Blob { length });
+                self.out.push(bytes);
+                Next::Again
+            }
+            (HoldingAnswer::Failed(why), _) => {
+                tracing::warn!("what was asked for could not be read: {why}");
+                if lookup.info.is_some() {
+                    return Next::Over(request::CANCELLED);
+                }
+                self.answer(&FetchResponse::Refused(FetchRefusal::Damaged));
+                Next::Again
+            }
+            _ if lookup.info.is_some() => Next::Over(request::CANCELLED),
+            _ => {
+                self.answer(&FetchResponse::Refused(FetchRefusal::NotHeld));
+                Next::Again
+            }
+        }
+    }
+}
+
+fn question(asked: &FetchRequest) -> HoldingQuestion {
+    match *asked {
+        FetchRequest::GetShard { key, .. } => HoldingQuestion::Shard(key),
+        FetchRequest::GetManifest { locator, page } => {
+            HoldingQuestion::Manifest(locator, page)
+        }
+        FetchRequest::GetPlacement { locator, page } => {
+            HoldingQuestion::Blob(BlobKind::Placement, locator, Some(placement_id(page)))
+        }
+        FetchRequest::Stat { locator, .. } => HoldingQuestion::Shards(locator),
+    }
+}
+
+/// What all cores hold of an object, from where the asker left off.
+fn stat(lookup: &mut Lookup) -> FetchResponse {
+    let FetchRequest::Stat { after, .. } = lookup.asked else {
+        return FetchResponse::Refused(FetchRefusal::Internal);
+    };
+    let mut shards: Vec<ShardHeld> = Vec::new();
+    for (_, answer) in lookup.answers.drain(..) {
+        if let HoldingAnswer::Shards(part) = answer {
+            shards.extend(part);
+        }
+    }
+    shards.retain(|shard| after.is_none_or(|after| (shard.chunk, shard.index) > after));
+    shards.sort_by_key(|shard| (shard.chunk, shard.index));
+    shards.dedup_by_key(|shard| (shard.chunk, shard.index));
+    let more = shards.len() > STAT_SHARDS_MAX;
+    shards.truncate(STAT_SHARDS_MAX);
+    FetchResponse::Stat { shards, more }
+}

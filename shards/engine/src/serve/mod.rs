@@ -1,0 +1,354 @@
+//! Serving: what peers ask of this node, one bidirectional stream per request.
+
+mod fetch;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use pangea_base::{CoreId, PeerId};
+use pangea_store::WriteId;
+use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use pangea_wire::{
+    AuthChallenge, FrameReader, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
+    StoreRefusal,
+};
+
+use crate::holdings::{Delivery, Holdings};
+use crate::ledger::{LedgerAnswer, LedgerQuestion};
+use crate::limits::{SERVED_STREAMS_MAX, STREAM_STALL};
+use crate::message::Message;
+use crate::outgoing::{Outgoing, Pumped};
+use crate::request;
+use crate::shared::{Owner, Shared};
+use fetch::{Lookup, Sending};
+use store::{BlobWriting, ShardWriting};
+
+/// All requests that this core serves.
+#[derive(Default)]
+pub(crate) struct Serve {
+    requests: BTreeMap<u64, Request>,
+    next: u64,
+    by_write: BTreeMap<WriteId, u64>,
+    // Requests that found no free page; tried again every turn.
+    starved: BTreeSet<u64>,
+    pub(crate) holdings: Holdings,
+    // Proofs that were already checked on a connection, so that each costs one signature only.
+    proven: BTreeMap<ConnId, Vec<AuthChallenge>>,
+    closing: bool,
+    capacity: u64,
+    pub(crate) served: u64,
+    pub(crate) refused: u64,
+}
+
+/// Proofs remembered per connection: one per object being put over it.
+const PROVEN_MAX: usize = 64;
+
+/// One request.
+struct Request {
+    conn: ConnId,
+    stream: StreamId,
+    peer: PeerId,
+    from: IpAddr,
+    reader: FrameReader,
+    stage: Stage,
+    out: Outgoing,
+    moved_at: Instant,
+}
+
+/// How far a request is.
+enum Stage {
+    /// Its first bytes are awaited.
+    Protocol,
+    /// Its message is awaited.
+    Message(Protocol),
+    /// The ledger is asked for a grant.
+    Granting,
+    /// A shard is being written.
+    Shard(Box<ShardWriting>),
+    /// A manifest or placement page is being written.
+    Blob(Box<BlobWriting>),
+    /// The store's cores are asked.
+    Lookup(Box<Lookup>),
+    /// A shard is being sent.
+    Sending(Box<Sending>),
+    /// The last bytes of the answer are on their way.
+    Answered,
+}
+
+/// Whether a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Something changed: look at the stage again.
+    Again,
+    /// Wait for an event.
+    Wait,
+    /// The request is over; its stream ends with this code.
+    Over(u32),
+}
+
+impl Serve {
+    pub(crate) fn new(capacity: u64) -> Serve {
+        Serve { capacity, ..Serve::default() }
+    }
+
+    pub(crate) fn open_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// No new requests from now on.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// A peer opened a stream.
+    pub(crate) fn opened(&mut self, shared: &mut Shared, conn: ConnId, stream: StreamId) {
+        let (peer, remote) = (shared.transport.peer(conn), shared.transport.remote(conn));
+        let (Some(peer), Some(remote)) = (peer, remote) else { return };
+        if self.requests.len() >= SERVED_STREAMS_MAX || self.closing {
+            shared.refuse_stream(conn, stream, request::BUSY);
+            self.refused += 1;
+            return;
+        }
+        self.next += 1;
+        self.served += 1;
+        let request = Request {
+            conn,
+            stream,
+            peer,
+            from: remote.ip(),
+            reader: FrameReader::new(),
+            stage: Stage::Protocol,
+            out: Outgoing::default(),
+            moved_at: shared.now,
+        };
+        self.requests.insert(self.next, request);
+        shared.owners.insert((conn, stream), Owner::Served(self.next));
+        self.run(shared, self.next);
+    }
+
+    pub(crate) fn readable(&mut self, shared: &mut Shared, id: u64) {
+        self.run(shared, id);
+    }
+
+    pub(crate) fn writable(&mut self, shared: &mut Shared, id: u64) {
+        self.run(shared, id);
+    }
+
+    /// The peer gave the request up, or its connection is gone.
+    pub(crate) fn lost(&mut self, shared: &mut Shared, id: u64) {
+        self.end(shared, id, request::CANCELLED);
+    }
+
+    pub(crate) fn connection_closed(&mut self, conn: ConnId) {
+        self.proven.remove(&conn);
+    }
+
+    /// The ledger's answer to a request of this core.
+    pub(crate) fn ledger_says(&mut self, shared: &mut Shared, id: u64, answer: LedgerAnswer) {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
+        match (&mut request.stage, answer) {
+            (Stage::Granting, answer) => request.answer_routes(answer),
+            (Stage::Shard(writing), answer) => writing.admitted(answer),
+            (Stage::Blob(writing), answer) => writing.admitted(answer),
+            _ => return,
+        }
+        self.run(shared, id);
+    }
+
+    /// The store's answer to a question of this core.
+    pub(crate) fn delivered(&mut self, shared: &mut Shared, delivery: Delivery) {
+        let id = delivery.served;
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        match &mut request.stage {
+            Stage::Lookup(lookup) => lookup.delivered(delivery),
+            Stage::Sending(sending) => sending.delivered(delivery),
+            Stage::Blob(writing) => writing.written(delivery.answer),
+            _ => return,
+        }
+        self.run(shared, id);
+    }
+
+    /// The store says something of a write.
+    pub(crate) fn write_event(
+        &mut self,
+        shared: &mut Shared,
+        write: WriteId,
+        result: Option<Result<(pangea_base::Hash, u64), StoreRefusal>>,
+    ) {
+        let Some(&id) = self.by_write.get(&write) else { return };
+        if let Some(Request { stage: Stage::Shard(writing), .. }) = self.requests.get_mut(&id)
+            && let Some(result) = result
+        {
+            self.by_write.remove(&write);
+            writing.stored(result);
+        }
+        self.run(shared, id);
+    }
+
+    /// Tries again what waited for memory, and ends what stalled.
+    pub(crate) fn tick(&mut self, shared: &mut Shared) {
+        for id in std::mem::take(&mut self.starved) {
+            self.run(shared, id);
+        }
+        let stalled = |(&id, request): (&u64, &Request)| {
+            (request.moved_at + STREAM_STALL <= shared.now).then_some(id)
+        };
+        let stalled: Vec<u64> = self.requests.iter().filter_map(stalled).collect();
+        for id in stalled {
+            self.end(shared, id, request::STALLED);
+        }
+    }
+
+    pub(crate) fn starving(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Runs one request until it waits.
+    fn run(&mut self, shared: &mut Shared, id: u64) {
+        loop {
+            match self.step(shared, id) {
+                Next::Again => {}
+                Next::Wait => return,
+                Next::Over(code) => return self.end(shared, id, code),
+            }
+        }
+    }
+
+    fn step(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        match request.pump(shared) {
+            Err(code) => return Next::Over(code),
+            Ok(Pumped::Blocked) => return Next::Wait,
+            Ok(Pumped::Drained) => {}
+        }
+        match &mut request.stage {
+            Stage::Answered => {
+                shared.finish(request.conn, request.stream);
+                Next::Over(request::DONE)
+            }
+            Stage::Granting => Next::Wait,
+            Stage::Protocol | Stage::Message(_) => self.head(shared, id),
+            Stage::Shard(_) => self.shard(shared, id),
+            Stage::Blob(_) => self.blob(shared, id),
+            Stage::Lookup(_) => self.lookup(shared, id),
+            Stage::Sending(_) => self.sending(shared, id),
+        }
+    }
+
+    /// Reads the protocol and the message that say what is wanted.
+    fn head(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let understood = match request.stage {
+            Stage::Protocol => request.reader.protocol().map(|protocol| {
+                protocol.map(|protocol| request.stage = Stage::Message(protocol))
+            }),
+            Stage::Message(Protocol::Ping) => {
+                let capacity = self.capacity;
+                request.ping(shared, capacity)
+            }
+            Stage::Message(Protocol::Route) => request.route(shared, id),
+            Stage::Message(Protocol::Store) => {
+                return self.store_request(shared, id);
+            }
+            Stage::Message(Protocol::Fetch) => {
+                return self.fetch_request(shared, id);
+            }
+            _ => return Next::Again,
+        };
+        match understood {
+            Err(sent) => self.misbehaved(shared, id, &sent),
+            Ok(Some(())) => Next::Again,
+            Ok(None) => self.read(shared, id),
+        }
+    }
+
+    /// Takes in what arrived: Again if anything did.
+    fn read(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let room = request.reader.room();
+        match shared.transport.read(request.conn, request.stream, room) {
+            Ok(ReadOutcome::Data(bytes)) => {
+                request.reader.push(bytes);
+                request.moved_at = shared.now;
+                Next::Again
+            }
+            Ok(ReadOutcome::Blocked) => Next::Wait,
+            Ok(ReadOutcome::Finished) => Next::Over(request::MISBEHAVED),
+            Err(_) => Next::Over(request::CANCELLED),
+        }
+    }
+
+    fn misbehaved(&mut self, shared: &mut Shared, id: u64, sent: &PeerSent) -> Next {
+        if let Some(request) = self.requests.get(&id) {
+            tracing::debug!(peer = %request.peer, core = shared.core.0, "a request is refused: {sent}");
+        }
+        self.refused += 1;
+        Next::Over(request::MISBEHAVED)
+    }
+
+    fn end(&mut self, shared: &mut Shared, id: u64, code: u32) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        self.starved.remove(&id);
+        if let Stage::Shard(writing) = &mut request.stage {
+            writing.abandon(shared, &mut self.by_write, request.peer, request.from);
+        }
+        if let Stage::Blob(writing) = &mut request.stage {
+            writing.abandon(shared, request.peer, request.from);
+        }
+        if code == request::DONE {
+            shared.owners.remove(&(request.conn, request.stream));
+            // Whatever the peer still sends is of no interest.
+            shared.stop(request.conn, request.stream, code);
+        } else {
+            shared.drop_stream(request.conn, request.stream, code);
+        }
+    }
+}
+
+impl Request {
+    fn pump(&mut self, shared: &mut Shared) -> Result<Pumped, u32> {
+        let before = self.out.taken();
+        let pumped = self.out.pump(&mut shared.transport, self.conn, self.stream);
+        if self.out.taken() != before {
+            self.moved_at = shared.now;
+        }
+        pumped.map_err(|_| request::CANCELLED)
+    }
+
+    fn answer<M: pangea_wire::Message>(&mut self, message: &M) {
+        self.out.push(pangea_wire::frame(message));
+        self.stage = Stage::Answered;
+    }
+
+    fn ping(&mut self, shared: &Shared, capacity_bytes: u64) -> Result<Option<()>, PeerSent> {
+        let Some(ping) = self.reader.message::<Ping>()? else { return Ok(None) };
+        let used_bytes = shared.store.as_ref().map_or(0, |store| store.used_bytes());
+        self.answer(&Pong { nonce: ping.nonce, version: 1, capacity_bytes, used_bytes });
+        Ok(Some(()))
+    }
+
+    fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
+        let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
+        let RouteRequest::FindRoutes { locator, bytes, .. } = asked;
+        let question =
+            LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
+        shared.send(CoreId(0), Message::Ledger(id, question));
+        self.stage = Stage::Granting;
+        Ok(Some(()))
+    }
+
+    fn answer_routes(&mut self, answer: LedgerAnswer) {
+        let (grants, refusal) = match answer {
+            LedgerAnswer::Granted(grant) => (vec![*grant], None),
+            LedgerAnswer::Refused(refusal) => (Vec::new(), Some(refusal)),
+            LedgerAnswer::Spent | LedgerAnswer::Noted => {
+                (Vec::new(), Some(StoreRefusal::Internal))
+            }
+        };
+        self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
+    }
+}

@@ -1,0 +1,10 @@
+//! What a driver promises, asked of both back ends.
+
+mod datagrams;
+mod files;
+mod memory;
+mod ports;
+mod support;
+#[cfg(target_os = "linux")]
+mod unprivileged;
+mod waiting;

@@ -1,0 +1,61 @@
+//! Every limit of the store, by name. `format.md` lists those that the files depend on.
+
+/// The unit of writing: every write to a file of the store is a whole number of these.
+pub const BLOCK_BYTES: u32 = 4096;
+/// A page of the pool that the store is given.
+pub const PAGE_BYTES: u32 = 64 * 1024;
+/// Blocks of a page.
+pub const PAGE_BLOCKS: u32 = PAGE_BYTES / BLOCK_BYTES;
+/// Partition directories, `p00` to `p15`; partition p belongs to core p mod cores.
+pub const PARTITIONS: u8 = 16;
+/// The most bytes of an extent file.
+pub const EXTENT_BYTES_MAX: u64 = 64 << 20;
+/// The least bytes of an extent file, however small the capacity is.
+pub const EXTENT_BYTES_MIN: u64 = 128 << 10;
+/// The longest shard: a whole chunk of 100 MiB on one holder, with room for its sealing.
+pub const SHARD_BYTES_MAX: u64 = 128 << 20;
+/// The longest blob: a manifest page of 1 MiB, or a placement page, and 64 KiB around it.
+pub const BLOB_BYTES_MAX: u64 = (1 << 20) + (64 << 10);
+/// Pieces that a shard may lie in; more than one only when no hole is long enough.
+pub const RUNS_MAX: usize = 64;
+/// Shards being written at once, per core.
+pub const WRITES_MAX: usize = 256;
+/// Blobs being written at once, per core.
+pub const BLOB_WRITES_MAX: usize = 64;
+/// Pages of one shard on their way to the disk at once.
+pub const PAGES_PER_WRITE_MAX: u16 = 8;
+/// Reads (of shards, tables and blobs) begun and not answered, per core.
+pub const READS_MAX: usize = 256;
+/// File operations given to the driver and not finished, per core.
+pub const FILE_OPS_MAX: usize = 64;
+/// File operations waiting behind those before the journal stops taking new commits.
+pub const FILE_OPS_WAITING_MAX: usize = 4096;
+/// Deletions not yet durable, per core.
+pub const DELETES_MAX: usize = 65_536;
+/// Shards held, per core: what the index may grow to.
+pub const SHARDS_MAX: usize = 1 << 22;
+/// Blobs held, per core.
+pub const BLOBS_MAX: usize = 1 << 20;
+/// Extent files kept open when nothing is happening in them, per core.
+pub const EXTENTS_OPEN_MAX: usize = 64;
+/// Blocks of one commit; the store writes a commit with one page.
+pub const COMMIT_BLOCKS_MAX: u64 = PAGE_BLOCKS as u64;
+/// A journal is extended by this much at a time, so that commits cannot run out of space.
+pub const JOURNAL_STEP_BYTES: u64 = 512 << 10;
+/// Space at the end of what was reserved that only deletions may use: a full disk can be emptied.
+pub const JOURNAL_KEPT_BYTES: u64 = PAGE_BYTES as u64;
+/// A journal longer than this, and than three times its snapshot, is replaced by a new snapshot.
+pub const JOURNAL_BYTES: u64 = 8 << 20;
+/// Index entries that one call of `expire` looks at.
+pub const EXPIRE_STEP_MAX: usize = 16_384;
+/// Shards without a manifest, and blobs without a shard, are kept for this long.
+pub const ORPHAN_SECONDS: u64 = 24 * 3600;
+
+// A run in all pieces but the last is whole pages, so that a page is never cut by its end.
+const _: () = assert!(PAGE_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(EXTENT_BYTES_MIN >= 2 * PAGE_BYTES as u64);
+const _: () = assert!(BLOB_BYTES_MAX <= SHARD_BYTES_MAX);
+const _: () = assert!(SHARD_BYTES_MAX <= u32::MAX as u64);
+const _: () = assert!(JOURNAL_STEP_BYTES >= 2 * JOURNAL_KEPT_BYTES);
+const _: () = assert!(pangea_base::PAGE_ALIGN == BLOCK_BYTES as usize);
+const _: () = assert!((PAGE_BYTES as usize).is_multiple_of(pangea_base::GROUP_BYTES));

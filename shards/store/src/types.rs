@@ -1,0 +1,472 @@
+//! What goes in and what comes out: configuration, keys, events, refusals.
+
+use bytes::Bytes;
+use pangea_base::file::{FileFault, FileRequest};
+use pangea_base::{
+    Code, CoreId, GroupTable, Hash, Locator, Page, PeerId, ShardKey, UnixTime,
+};
+
+use crate::limits::{
+    EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, JOURNAL_BYTES, JOURNAL_STEP_BYTES, PAGE_BYTES, PARTITIONS,
+};
+
+/// What a core's store is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The partitions of this core; new shards go to the first. Empty on a core beyond the 16th.
+    pub partitions: Vec<u8>,
+    /// The most bytes that the extents of this core may take together.
+    pub capacity_bytes: u64,
+    /// Bytes of a new extent, a multiple of 64 KiB. Old ones keep the size they were made with.
+    pub extent_bytes: u64,
+    /// A journal longer than this (and than three times its snapshot) is replaced.
+    pub journal_bytes: u64,
+    /// A journal is extended by this much at a time, a multiple of 64 KiB, at least 128 KiB.
+    pub journal_step_bytes: u64,
+    /// The time now; later times come with [`crate::Store::expire`].
+    pub now: UnixTime,
+}
+
+impl StoreConfig {
+    /// The usual sizes for one of `cores` cores of a node that may use `capacity_bytes` in all.
+    pub fn new(core: CoreId, cores: u8, capacity_bytes: u64, now: UnixTime) -> StoreConfig {
+        let partitions = partitions_of(core, cores);
+        let sharing = u64::from(cores.clamp(1, PARTITIONS));
+        StoreConfig {
+            partitions,
+            capacity_bytes: capacity_bytes / sharing,
+            extent_bytes: extent_bytes(capacity_bytes),
+            journal_bytes: JOURNAL_BYTES,
+            journal_step_bytes: JOURNAL_STEP_BYTES,
+            now,
+        }
+    }
+}
+
+/// The partitions that core `core` of `cores` opens: p with p mod cores = core.
+pub fn partitions_of(core: CoreId, cores: u8) -> Vec<u8> {
+    assert!(core.0 < cores, "core {} of {cores}", core.0);
+    (core.0..PARTITIONS).step_by(usize::from(cores)).collect()
+}
+
+/// Bytes of an extent on a node with this capacity: min(64 MiB, capacity / 64), in whole pages.
+pub fn extent_bytes(capacity_bytes: u64) -> u64 {
+    let bytes = (capacity_bytes / 64).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX);
+    bytes - bytes % u64::from(PAGE_BYTES)
+}
+
+/// A shard being written. Never given to another write again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct WriteId {
+    pub(crate) slot: u32,
+    pub(crate) turn: u32,
+}
+
+/// What is known of a shard before its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardMeta {
+    /// Whose quota it counts against.
+    pub owner: PeerId,
+    /// The code of its chunk.
+    pub code: Code,
+    /// It may be dropped from this moment on.
+    pub lease: UnixTime,
+    /// It will not be longer than this; the space is set aside at once.
+    pub length_max: u64,
+}
+
+/// What is known of a shard that is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardInfo {
+    /// The BLAKE3 hash of its bytes.
+    pub root: Hash,
+    /// Bytes.
+    pub length: u64,
+    /// Whose quota it counts against.
+    pub owner: PeerId,
+    /// The code of its chunk.
+    pub code: Code,
+    /// It may be dropped from this moment on.
+    pub lease: UnixTime,
+}
+
+/// What a blob is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum BlobKind {
+    /// The root page of a manifest. Its presence keeps the object's shards.
+    ManifestRoot = 1,
+    /// Another page of a manifest.
+    ManifestPage = 2,
+    /// Receipts.
+    Placement = 3,
+}
+
+impl BlobKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [BlobKind; 3] =
+        [BlobKind::ManifestRoot, BlobKind::ManifestPage, BlobKind::Placement];
+}
+
+/// Names one blob.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct BlobKey {
+    /// The object's public name.
+    pub locator: Locator,
+    /// What it is.
+    pub kind: BlobKind,
+    /// Which one.
+    pub id: Hash,
+}
+
+/// Names anything that is held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Key {
+    /// A shard.
+    Shard(ShardKey),
+    /// A manifest page or a placement.
+    Blob(BlobKey),
+}
+
+/// What was found when the store was opened. Anything but 0 in the second half is damage, or the
+/// trace of a crash, that a person may want to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Shards held.
+    pub shards: u64,
+    /// Blobs held.
+    pub blobs: u64,
+    /// Bytes of disk that they take.
+    pub bytes: u64,
+    /// The same by owner.
+    pub owners: Vec<(PeerId, u64)>,
+    /// Blocks at a journal's end that were never finished, or no longer readable as what they
+    /// were. After a crash they hold what was not acknowledged; without one, they are damage.
+    pub cut_blocks: u64,
+    /// Blocks inside a journal that fail their checksum.
+    pub damaged_blocks: u64,
+    /// Entries that those blocks held, as far as their neighbours tell.
+    pub lost_entries: u64,
+    /// Shards and blobs that the journal names and whose extent is missing or too short.
+    pub lost_shards: u64,
+    /// Shards and blobs dropped because others lie in their place: their deletion was in a
+    /// damaged block.
+    pub stale_shards: u64,
+    /// Shards and blobs found in two partitions; the longer lease was kept.
+    pub duplicates: u64,
+    /// Files that are not ours; they are left alone.
+    pub unknown_files: u64,
+}
+
+impl Recovered {
+    /// Whether something that was acknowledged is, or may be, gone.
+    pub fn damaged(&self) -> bool {
+        self.damaged_blocks + self.lost_entries + self.lost_shards + self.stale_shards > 0
+    }
+}
+
+/// What the store wants done, or has to say.
+#[derive(Debug)]
+pub enum Output {
+    /// A file operation for the driver; its completion goes to [`crate::Store::file_done`].
+    File(FileRequest),
+    /// Something happened.
+    Event(Event),
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The store is open.
+    Ready(Recovered),
+    /// The store cannot be opened; nothing was changed.
+    Failed(OpenFailed),
+    /// An append that was refused for want of pages can be tried again.
+    Appendable {
+        /// The write.
+        id: WriteId,
+    },
+    /// The shard is durable: it survives a power cut from here on.
+    Stored {
+        /// The write, now over.
+        id: WriteId,
+        /// The BLAKE3 hash of the bytes.
+        root: Hash,
+        /// How many they were.
+        length: u64,
+    },
+    /// The shard is not stored, and nothing of it is kept.
+    WriteFailed {
+        /// The write, now over.
+        id: WriteId,
+        /// Why.
+        fault: StoreFault,
+    },
+    /// A page of a shard; its length is set.
+    Read {
+        /// The caller's mark.
+        token: u64,
+        /// The bytes, not verified: check them against the group table.
+        page: Page,
+    },
+    /// A read of a shard, table or blob that failed.
+    ReadFailed {
+        /// The caller's mark.
+        token: u64,
+        /// Why.
+        fault: StoreFault,
+    },
+    /// A shard's group table, verified against its root.
+    Table {
+        /// The caller's mark.
+        token: u64,
+        /// The table.
+        table: GroupTable,
+    },
+    /// The blob is durable.
+    BlobStored {
+        /// The caller's mark.
+        token: u64,
+    },
+    /// The blob is not stored.
+    BlobFailed {
+        /// The caller's mark.
+        token: u64,
+        /// Why.
+        fault: StoreFault,
+    },
+    /// A blob, verified against its hash.
+    Blob {
+        /// The caller's mark.
+        token: u64,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// A deletion (asked for, or by expiry) is durable and its space is given back.
+    Deleted {
+        /// What.
+        key: Key,
+        /// Whose.
+        owner: PeerId,
+        /// Bytes of disk that it took.
+        bytes: u64,
+    },
+    /// One extent takes no more writes; what it holds can still be read.
+    ExtentPoisoned {
+        /// What failed, in words.
+        reason: String,
+    },
+    /// The whole store takes no more writes until it is opened anew; reads go on.
+    Poisoned {
+        /// What failed, in words.
+        reason: String,
+    },
+    /// Everything is written and closed; nothing follows.
+    Closed,
+}
+
+/// Why the store could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFailed {
+    /// Made by another version of this program.
+    #[error(
+        "the store in this data directory has format {found} and this program reads format \
+         {reads}; use the version of pangea that made it, or another data directory"
+    )]
+    OtherVersion {
+        /// What the file says.
+        found: u32,
+        /// What this program reads.
+        reads: u32,
+    },
+    /// The version file is not what was written.
+    #[error(
+        "the file store/format is damaged, so it is not certain what the data directory holds; \
+         restore it from a backup, or use another data directory"
+    )]
+    FormatDamaged,
+    /// Extents without any readable journal.
+    #[error(
+        "partition p{partition:02} has {extents} extent files and no readable journal to say what \
+         is in them; restore store/p{partition:02} from a backup, or move it away to start without"
+    )]
+    JournalLost {
+        /// Which.
+        partition: u8,
+        /// How many.
+        extents: u64,
+    },
+    /// A file operation failed.
+    #[error("the store cannot be opened: {what}: {fault}")]
+    File {
+        /// What was being done.
+        what: String,
+        /// What came of it.
+        fault: FileFault,
+    },
+    /// More than a core may hold.
+    #[error("the store holds more than {limit} shards on one core; start the node with more cores")]
+    TooMany {
+        /// [`crate::limits::SHARDS_MAX`] or [`crate::limits::BLOBS_MAX`].
+        limit: usize,
+    },
+}
+
+/// Why something that was begun did not succeed: the environment's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFault {
+    /// The device is full.
+    #[error("the disk is full; nothing of this was kept")]
+    NoSpace,
+    /// A file operation failed.
+    #[error("the disk failed while {what}: {fault}")]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// What came of it.
+        fault: FileFault,
+    },
+    /// The extent was given up because of an earlier failure.
+    #[error("the extent this was being written to had a failed write before")]
+    ExtentPoisoned,
+    /// The journal was given up because of an earlier failure.
+    #[error("the store takes no more writes after a failed write of its journal; restart the node")]
+    Poisoned,
+    /// What was read is not what was written.
+    #[error("the {0} on disk is damaged: it does not match its hash")]
+    Damaged(&'static str),
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closing,
+}
+
+/// Why a put is refused before it begins.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreRefused {
+    /// Not open yet, failed to open, or closing.
+    #[error("the store is not open")]
+    NotReady,
+    /// This core has no partition (more cores than partitions).
+    #[error("this core keeps no shards: there are {PARTITIONS} partitions and more cores than that")]
+    NoPartition,
+    /// The shard is here already.
+    #[error("this shard is already held")]
+    AlreadyHeld {
+        /// Its root.
+        root: Hash,
+        /// Its length.
+        length: u64,
+    },
+    /// Another write of the same key is under way.
+    #[error("this is being written by someone else at the moment")]
+    BeingWritten,
+    /// The key's deletion is not durable yet.
+    #[error("this is being deleted at the moment; try again")]
+    BeingDeleted,
+    /// Longer than anything may be.
+    #[error("longer than the limit of {limit} bytes")]
+    TooLong {
+        /// [`crate::limits::SHARD_BYTES_MAX`] or [`crate::limits::BLOB_BYTES_MAX`].
+        limit: u64,
+    },
+    /// The capacity is used up.
+    #[error("the store is full: {used} of {capacity} bytes are in use")]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// Bytes that this core may use.
+        capacity: u64,
+    },
+    /// Too many at once.
+    #[error("{limit} writes are under way, which is the limit; try again")]
+    TooManyWrites {
+        /// [`crate::limits::WRITES_MAX`] or [`crate::limits::BLOB_WRITES_MAX`].
+        limit: usize,
+    },
+    /// The index is full.
+    #[error("{limit} are held, which is the limit of one core")]
+    TooMany {
+        /// [`crate::limits::SHARDS_MAX`] or [`crate::limits::BLOBS_MAX`].
+        limit: usize,
+    },
+    /// The journal failed.
+    #[error("the store takes no more writes after a failed write of its journal; restart the node")]
+    Poisoned,
+}
+
+/// Why an append is refused; nothing of it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefused {
+    /// No page is free, or this write has enough pages under way: wait for `Event::Appendable`.
+    #[error("no page is free; wait until one is")]
+    NoPage,
+    /// The write is over: committed, aborted, or failed (an event says so).
+    #[error("this write is over")]
+    NotOpen,
+    /// Empty, longer than a group, or behind a short one.
+    #[error("all groups but the last have 16384 bytes")]
+    NotAGroup,
+    /// Longer than `length_max`.
+    #[error("longer than the {length_max} bytes that were announced")]
+    TooLong {
+        /// What was announced.
+        length_max: u64,
+    },
+}
+
+/// Why a read is refused before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefused {
+    /// Not open yet.
+    #[error("the store is not open")]
+    NotReady,
+    /// Not here.
+    #[error("not held")]
+    NotHeld,
+    /// Not a multiple of 64 KiB, or not before the end.
+    #[error("reads begin at multiples of 65536 bytes before the end")]
+    BadOffset,
+    /// No page is free.
+    #[error("no page is free; try again")]
+    NoPage,
+    /// Too many at once.
+    #[error("{limit} reads are under way, which is the limit; try again")]
+    TooManyReads {
+        /// [`crate::limits::READS_MAX`].
+        limit: usize,
+    },
+}
+
+/// Why a deletion is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRefused {
+    /// Not open yet, or closing.
+    #[error("the store is not open")]
+    NotReady,
+    /// Not here.
+    #[error("not held")]
+    NotHeld,
+    /// Found in two partitions when the store was opened, and the copy is not gone yet.
+    #[error("an old copy of this is still being removed; try again")]
+    HeldTwice,
+    /// Too many at once.
+    #[error("{limit} deletions are under way, which is the limit; try again")]
+    TooManyDeletes {
+        /// [`crate::limits::DELETES_MAX`].
+        limit: usize,
+    },
+    /// The journal failed.
+    #[error("the store takes no more writes after a failed write of its journal; restart the node")]
+    Poisoned,
+}
+
+/// What one step of expiry did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Shards whose deletion began.
+    pub shards: u64,
+    /// Blobs whose deletion began.
+    pub blobs: u64,
+    /// Entries looked at; fewer than [`crate::limits::EXPIRE_STEP_MAX`] when the round is complete.
+    pub seen: u64,
+}

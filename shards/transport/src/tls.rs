@@ -1,0 +1,299 @@
+//! TLS 1.3 with libp2p certificates (libp2p specs, tls/tls.md): a peer is its Ed25519 key.
+
+use std::sync::Arc;
+
+use libp2p_tls::certificate;
+use pangea_base::{Identity, PeerId};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::crypto::{self, Session};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, NoKeyLog,
+    ServerConfig, SignatureScheme,
+};
+
+use crate::{ALPN, Crypto, Dial, Found};
+
+/// Why no sessions can be made; none of it is expected to happen.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFailed {
+    /// The identity could not be turned into a libp2p key.
+    #[error("the identity key cannot be used: {0}")]
+    Identity(#[from] libp2p_identity::DecodingError),
+    /// The certificate could not be made.
+    #[error("no certificate could be made: {0}")]
+    Certificate(#[from] certificate::GenError),
+    /// rustls refused the configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// quinn-proto found no cipher suite for Initial packets.
+    #[error("TLS cannot be set up for QUIC: {0}")]
+    Quic(#[from] quinn_proto::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// Sessions of a real node: mutual TLS 1.3 with aws-lc-rs, libp2p certificates, ALPN `pangea/1`, the
+/// quickest cipher of this CPU first; no early data, no tickets, no resumption, no key log.
+pub struct TlsCrypto {
+    provider: Arc<CryptoProvider>,
+    certified: Arc<SingleCertAndKey>,
+    alpn: Vec<u8>,
+    server: Arc<QuicServerConfig>,
+}
+
+impl TlsCrypto {
+    /// Makes a fresh certificate for `identity`. Draws its key from the system, so a simulator uses
+    /// its own [`Crypto`] instead.
+    pub fn new(identity: &Identity) -> Result<TlsCrypto, TlsFailed> {
+        TlsCrypto::speaking(identity, ALPN)
+    }
+
+    /// As `new`, for another application protocol (interoperability tests, the DHT).
+    pub fn speaking(identity: &Identity, alpn: &[u8]) -> Result<TlsCrypto, TlsFailed> {
+        let mut seed = *identity.seed().expose();
+        // It wipes the copy that it is given.
+        let keypair = libp2p_identity::Keypair::ed25519_from_bytes(&mut seed)?;
+        let (certificate, key) = certificate::generate(&keypair)?;
+        let signer = aws_lc_rs::sign::any_ecdsa_type(&key)?;
+        let certified = CertifiedKey::new(vec![certificate], signer);
+        let certified = Arc::new(SingleCertAndKey::from(certified));
+        let provider = Arc::new(provider());
+        let server = server_config(&provider, certified.clone(), alpn)?;
+        let server = Arc::new(QuicServerConfig::try_from(server)?);
+        let crypto = TlsCrypto { provider, certified, alpn: alpn.to_vec(), server };
+        // What `client` builds per dial is built once here, so that it cannot fail there.
+        crypto.client_config(Verifier::for_dial(None, Found::default()))?;
+        Ok(crypto)
+    }
+
+    fn client_config(&self, verifier: Verifier) -> Result<QuicClientConfig, TlsFailed> {
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(self.certified.clone());
+        config.alpn_protocols = vec![self.alpn.clone()];
+        config.resumption = Resumption::disabled();
+        config.key_log = Arc::new(NoKeyLog);
+        config.enable_early_data = false;
+        config.enable_sni = false;
+        Ok(QuicClientConfig::try_from(config)?)
+    }
+}
+
+impl Crypto for TlsCrypto {
+    fn server(&self) -> Arc<dyn crypto::ServerConfig> {
+        self.server.clone()
+    }
+
+    fn client(&self, expected: Option<PeerId>) -> Dial {
+        let found = Found::default();
+        let config = self
+            .client_config(Verifier::for_dial(expected, found.clone()))
+            .expect("the same settings were accepted when this was made");
+        Dial { config: Arc::new(config), found }
+    }
+
+    fn peer(&self, session: &dyn Session) -> Option<PeerId> {
+        let chain = session.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        peer_of(chain.first()?).ok()
+    }
+}
+
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    certified: Arc<SingleCertAndKey>,
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsFailed> {
+    let verifier = Verifier { expected: None, found: None };
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(certified);
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.key_log = Arc::new(NoKeyLog);
+    Ok(config)
+}
+
+/// aws-lc-rs with the ciphers ordered for this CPU. X25519 is offered first; a peer that insists on
+/// the post-quantum hybrid gets it.
+fn provider() -> CryptoProvider {
+    let aes = [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
+    let chacha = [cipher_suite::TLS13_CHACHA20_POLY1305_SHA256];
+    let cipher_suites = match aes_is_fast() {
+        true => [&aes[..], &chacha[..]].concat(),
+        false => [&chacha[..], &aes[..]].concat(),
+    };
+    let kx_groups = vec![kx_group::X25519, kx_group::X25519MLKEM768, kx_group::SECP256R1];
+    CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn aes_is_fast() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn aes_is_fast() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn aes_is_fast() -> bool {
+    false
+}
+
+/// Identity multihash of a protobuf-encoded Ed25519 key: what stands before the key in a peer id.
+const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
+/// Whose certificate this is. Checks its self-signature, its dates and the host key's signature.
+fn peer_of(certificate: &CertificateDer<'_>) -> Result<PeerId, rustls::Error> {
+    let parsed = certificate::parse(certificate)?;
+    let id = parsed.peer_id().to_bytes();
+    let key = id.strip_prefix(&ED25519_PREFIX).and_then(|key| key.try_into().ok());
+    key.map(PeerId).ok_or_else(|| {
+        rustls::Error::General("the certificate's host key is not an Ed25519 key".to_owned())
+    })
+}
+
+/// The rules of libp2p's TLS handshake, the same for both sides.
+#[derive(Debug)]
+struct Verifier {
+    expected: Option<PeerId>,
+    found: Option<Found>,
+}
+
+impl Verifier {
+    fn for_dial(expected: Option<PeerId>, found: Found) -> Verifier {
+        Verifier { expected, found: Some(found) }
+    }
+
+    fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        if !others.is_empty() {
+            return Err(rustls::Error::General("more than one certificate was sent".to_owned()));
+        }
+        let peer = peer_of(certificate)?;
+        if let Some(found) = &self.found {
+            found.set(peer);
+        }
+        if self.expected.is_some_and(|expected| expected != peer) {
+            // Alert access_denied.
+            let denied = CertificateError::ApplicationVerificationFailure;
+            return Err(rustls::Error::InvalidCertificate(denied));
+        }
+        Ok(())
+    }
+
+    fn check_signature(
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        certificate::parse(certificate)?.verify_signature(
+            signed.scheme,
+            message,
+            signed.signature(),
+        )?;
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn schemes() -> Vec<SignatureScheme> {
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ED25519,
+        ]
+    }
+}
+
+fn no_tls12() -> rustls::Error {
+    rustls::Error::General("only TLS 1.3 is spoken".to_owned())
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Verifier::check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Verifier::schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Verifier::check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Verifier::schemes()
+    }
+}

@@ -1,0 +1,179 @@
+use pangea_base::{ChunkNumber, Hash, Locator, ShardIndex, ShardKey, UnixTime, group_count};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::bounded;
+use crate::limits::{PAGE_BYTES_MAX, SHARD_BYTES_MAX, STAT_SHARDS_MAX};
+use crate::receipt::{check_key, check_shard};
+use crate::route::at_most;
+use crate::store::{check_blob, check_page};
+use crate::{Message, Wrong};
+
+/// Asked on `/pangea/fetch/1.0.0`. Knowing the locator is authority enough: all of it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchRequest {
+    /// A shard from one of its groups to its end.
+    GetShard {
+        /// Which.
+        key: ShardKey,
+        /// From which group of 16 KiB; 0 for all of it.
+        first_group: u32,
+    },
+    /// A page of the manifest.
+    GetManifest {
+        /// Of which object.
+        locator: Locator,
+        /// The hash of the page; for the root page, the manifest id.
+        page: Hash,
+    },
+    /// A page of the placement.
+    GetPlacement {
+        /// Of which object.
+        locator: Locator,
+        /// Which page, from 0; page 0 says how many there are.
+        page: u32,
+    },
+    /// Which shards of an object are held.
+    Stat {
+        /// Of which object.
+        locator: Locator,
+        /// Only shards behind this one, in ascending order; to go on after a full answer.
+        after: Option<(ChunkNumber, ShardIndex)>,
+    },
+}
+
+impl FetchRequest {
+    /// The object that it is about.
+    pub fn locator(&self) -> Locator {
+        match self {
+            FetchRequest::GetShard { key, .. } => key.locator,
+            FetchRequest::GetManifest { locator, .. }
+            | FetchRequest::GetPlacement { locator, .. }
+            | FetchRequest::Stat { locator, .. } => *locator,
+        }
+    }
+}
+
+impl Message for FetchRequest {
+    const NAME: &'static str = "fetch request";
+    const BYTES_MAX: usize = 128;
+
+    fn check(&self) -> Result<(), Wrong> {
+        match self {
+            FetchRequest::GetShard { key, first_group } => {
+                check_key(key.chunk, key.index)?;
+                check_group(*first_group, SHARD_BYTES_MAX)
+            }
+            FetchRequest::GetManifest { .. } => Ok(()),
+            FetchRequest::GetPlacement { page, .. } => check_page(*page),
+            FetchRequest::Stat { after, .. } => {
+                after.map_or(Ok(()), |(chunk, index)| check_key(chunk, index))
+            }
+        }
+    }
+}
+
+fn check_group(first: u32, length: u64) -> Result<(), Wrong> {
+    if u64::from(first) < group_count(length) {
+        Ok(())
+    } else {
+        Err(Wrong::FirstGroup { first, length })
+    }
+}
+
+/// The answer to [`FetchRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchResponse {
+    /// Then the group hashes of the whole shard, 32 raw bytes each, then its raw bytes from
+    /// `first_group` to the end.
+    Shard(ShardBegins),
+    /// Then exactly `length` raw bytes.
+    Blob {
+        /// 1 to 1 MiB.
+        length: u32,
+    },
+    /// What is held.
+    Stat {
+        /// In ascending order of chunk and index.
+        #[serde(deserialize_with = "bounded::<_, _, STAT_SHARDS_MAX>")]
+        shards: Vec<ShardHeld>,
+        /// Whether there are more behind the last.
+        more: bool,
+    },
+    /// Nothing.
+    Refused(FetchRefusal),
+}
+
+/// The beginning of a shard on its way to who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardBegins {
+    /// Bytes of the whole shard.
+    pub length: u64,
+    /// Its BLAKE3 root.
+    pub root: Hash,
+    /// The group that the raw bytes begin with.
+    pub first_group: u32,
+}
+
+/// A shard that the answering node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardHeld {
+    /// Of which chunk.
+    pub chunk: ChunkNumber,
+    /// Which shard.
+    pub index: ShardIndex,
+    /// Its bytes.
+    pub length: u64,
+    /// Its root.
+    pub root: Hash,
+    /// Kept until then.
+    pub lease: UnixTime,
+}
+
+impl Message for FetchResponse {
+    const NAME: &'static str = "fetch response";
+    const BYTES_MAX: usize = 64 * 1024;
+
+    fn check(&self) -> Result<(), Wrong> {
+        match self {
+            FetchResponse::Shard(begins) => {
+                check_shard(ChunkNumber(0), ShardIndex(0), begins.length)?;
+                check_group(begins.first_group, begins.length)
+            }
+            FetchResponse::Blob { length } => check_blob("page", *length, PAGE_BYTES_MAX),
+            FetchResponse::Stat { shards, .. } => {
+                at_most("shards", shards.len(), STAT_SHARDS_MAX)?;
+                if !shards.is_sorted_by(|a, b| (a.chunk, a.index) < (b.chunk, b.index)) {
+                    return Err(Wrong::Unsorted("shards"));
+                }
+                shards.iter().try_for_each(|s| check_shard(s.chunk, s.index, s.length))
+            }
+            FetchResponse::Refused(_) => Ok(()),
+        }
+    }
+}
+
+/// Why a holder does not give something; the texts complete "the holder says: …".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum FetchRefusal {
+    /// It does not have it.
+    #[error("it does not hold that")]
+    NotHeld,
+    /// The group is beyond the end of its shard.
+    #[error("its shard has fewer groups than that")]
+    BeyondEnd,
+    /// The request broke the protocol.
+    #[error("it did not understand the request")]
+    BadRequest,
+    /// Too much to do now.
+    #[error("it is busy; try later or elsewhere")]
+    Busy,
+    /// What it holds is damaged on its disk.
+    #[error("its copy is damaged")]
+    Damaged,
+    /// It is about to stop.
+    #[error("it is shutting down")]
+    Stopping,
+    /// Its disk failed, or another fault of its own.
+    #[error("it failed with a fault of its own; try elsewhere")]
+    Internal,
+}

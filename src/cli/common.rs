@@ -1,0 +1,114 @@
+//! What put, get and stat have in common: identity, peers, cores.
+
+use std::path::PathBuf;
+
+use pangea_base::{Identity, PeerAddr};
+use pangea_probe::{Hardware, Plan, Tried};
+
+use super::exit::{Failure, Kind};
+use crate::client::{Client, ClientConfig};
+use crate::config::{Config, CoreSettings, CoresFor, memory};
+use crate::keyfile;
+
+/// Flags of every command that talks to nodes.
+#[derive(clap::Args)]
+pub struct ClientArgs {
+    /// A node to talk to, PEERID@IP:PORT or /ip4/IP/udp/PORT/quic-v1/p2p/PEERID; repeatable, and
+    /// added to the peers of the configuration file
+    #[arg(
+        long = "peer",
+        value_name = "ADDR",
+        env = "PANGEA_PEERS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub peers: Vec<PeerAddr>,
+    /// Use an identity made for this once, instead of your own
+    #[arg(long)]
+    pub anonymous: bool,
+    #[command(flatten)]
+    pub cores: CoreSettings,
+}
+
+impl ClientArgs {
+    /// The client that these flags and the file describe.
+    pub fn start(&self, config: &Config) -> Result<Client, Failure> {
+        start_client(&self.cores.over(&config.cores), self.identity()?)
+    }
+
+    fn identity(&self) -> Result<Identity, Failure> {
+        if self.anonymous {
+            return Ok(keyfile::anonymous()?);
+        }
+        let path = own_key_path()?;
+        make_private_directory(&path)?;
+        let (identity, _) = keyfile::load_or_make(&path)?;
+        Ok(identity)
+    }
+}
+
+/// A client with these settings on this machine.
+pub fn start_client(settings: &CoreSettings, identity: Identity) -> Result<Client, Failure> {
+    let machine = Machine::plan(settings)?;
+    let cores = settings.options(CoresFor::Client, &machine.plan);
+    let memory_bytes = memory::client_chunk_bytes(machine.hardware.memory_usable_bytes);
+    Ok(Client::start(ClientConfig { identity, cores, memory_bytes })?)
+}
+
+/// This machine, and what is made of it.
+pub struct Machine {
+    pub hardware: Hardware,
+    pub plan: Plan,
+}
+
+impl Machine {
+    /// Looks at the machine and plans with it.
+    pub fn plan(settings: &CoreSettings) -> Result<Machine, Failure> {
+        let wishes = settings.wishes()?;
+        let hardware = pangea_probe::probe(match pangea_reactor::uring_available() {
+            Ok(()) => Tried::Works,
+            Err(why) => Tried::Refused(why),
+        });
+        let plan = pangea_probe::plan(&hardware, &wishes);
+        Ok(Machine { hardware, plan })
+    }
+}
+
+/// The command line's own key: `identity.key` in the user's data directory.
+pub fn own_key_path() -> Result<PathBuf, Failure> {
+    Ok(user_data_directory()?.join("identity.key"))
+}
+
+/// `$XDG_DATA_HOME/pangea`, or `~/.local/share/pangea`.
+pub fn user_data_directory() -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let base = absolute("XDG_DATA_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/share")))
+        .or_else(|| absolute("LOCALAPPDATA"));
+    base.map(|base| base.join("pangea")).ok_or_else(|| {
+        Failure::new(
+            Kind::Usage,
+            "there is no place for your key: neither XDG_DATA_HOME nor HOME is set \
+             (--anonymous needs none)",
+        )
+    })
+}
+
+/// Makes the directory of a file, for its owner only, if it is not there.
+pub fn make_private_directory(file: &std::path::Path) -> Result<(), Failure> {
+    let Some(directory) = file.parent() else { return Ok(()) };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(directory).map_err(|cause| {
+        let shown = directory.display();
+        Failure::file(format!("the directory '{shown}' cannot be made: {cause}"))
+    })
+}

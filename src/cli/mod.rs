@@ -1,0 +1,192 @@
+//! The command line: one file per subcommand, typed arguments to intent.
+//!
+//! Results go to stdout, all else to stderr. With `--json` stdout has one JSON object per line and
+//! the last one is the result, also when it is an error.
+
+mod common;
+mod control;
+mod data;
+mod demo;
+mod doctor;
+mod exit;
+mod get;
+mod id;
+mod link;
+mod node;
+mod put;
+mod screen;
+mod stat;
+mod status;
+mod stop;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use exit::{Failure, Kind};
+use screen::{Format, Screen};
+
+const HELP: &str = concat!(
+    "EXAMPLES:
+  pangea demo                                        a network in one process: see it work
+  pangea node --data /srv/pangea                     hold shards for others
+  pangea put film.mkv --peer PEERID@IP:PORT …        store a file; prints its link
+  pangea get @film.link -o film.mkv                  bring it back
+
+A LINK is the link's text, @FILE to read it from a file, or - to read it from stdin: a link opens
+the object, and what stands on a command line is seen by other users of the machine.
+Every flag has its variable (PANGEA_DATA for --data), and its key in the file named by --config;
+a flag wins over the variable, and that over the file.",
+    crate::exit_codes!()
+);
+
+/// Decentralised storage: a file goes into a network of nodes and comes back, whatever is lost.
+#[derive(Parser)]
+#[command(name = "pangea", version, after_help = HELP, disable_help_subcommand = true)]
+#[command(propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(clap::Args)]
+struct Global {
+    /// One JSON object per line on stdout, the last one is the result
+    #[arg(long, global = true)]
+    json: bool,
+    /// A TOML file with settings and peers
+    #[arg(long, global = true, value_name = "FILE", env = "PANGEA_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Log to stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Node(node::Args),
+    Put(put::Args),
+    Get(get::Args),
+    Stat(stat::Args),
+    Status(status::Args),
+    Doctor(doctor::Args),
+    Id(id::Args),
+    Demo(demo::Args),
+}
+
+/// What a command runs with.
+struct Context {
+    config: Config,
+    screen: Screen,
+}
+
+/// Runs the program: parses the arguments, does what they say, gives the exit status.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match catch_unwind(AssertUnwindSafe(|| run_with(arguments))) {
+        Ok(code) => ExitCode::from(code),
+        // The panic has said where; its own exit status, 101, is in no table of ours.
+        Err(_) => ExitCode::from(Kind::Internal.code()),
+    }
+}
+
+fn run_with(arguments: Vec<OsString>) -> u8 {
+    let format = match arguments.iter().any(|argument| argument == "--json") {
+        true => Format::Json,
+        false => Format::Human,
+    };
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(format, &error),
+    };
+    start_log(cli.global.verbose);
+    let mut context = Context { config: Config::default(), screen: Screen::new(format) };
+    let done = Config::read(cli.global.config.as_deref()).map_err(Failure::from).and_then(|file| {
+        context.config = file;
+        dispatch(cli.command, &mut context)
+    });
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            context.screen.failure(&failure);
+            failure.kind.code()
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Result<u8, Failure> {
+    match command {
+        Command::Node(args) => node::run(&args, context),
+        Command::Put(args) => put::run(&args, context),
+        Command::Get(args) => get::run(&args, context),
+        Command::Stat(args) => stat::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
+        Command::Id(args) => id::run(&args, context),
+        Command::Demo(args) => demo::run(&args, context),
+    }
+}
+
+/// Help and version are no errors; what clap refuses is shown without the keys of links.
+fn usage(format: Format, error: &clap::Error) -> u8 {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody is left to tell when stdout is closed.
+            let _ = error.print();
+            0
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            Screen::new(format).failure(&Failure::new(Kind::Usage, text));
+            Kind::Usage.code()
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    // PANGEA_LOG, such as "pangea_engine=trace", is for those who look for something.
+    let filter = match std::env::var("PANGEA_LOG") {
+        Ok(said) => EnvFilter::try_new(said).unwrap_or_else(|_| EnvFilter::new(level)),
+        Err(_) => EnvFilter::new(level),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only if the program that embeds us has a log already.
+    let _ = log.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples_and_exit_codes() {
+        let mut cli = Cli::command();
+        cli.build();
+        let commands: Vec<String> =
+            cli.get_subcommands().map(|command| command.get_name().to_string()).collect();
+        assert_eq!(commands, ["node", "put", "get", "stat", "status", "doctor", "id", "demo"]);
+        for name in commands {
+            let help = cli.find_subcommand_mut(&name).unwrap().render_long_help().to_string();
+            assert!(help.contains("EXAMPLES:"), "{name}");
+            assert!(help.contains("EXIT CODES:"), "{name}");
+            assert!(help.contains("--json"), "{name}");
+        }
+    }
+}

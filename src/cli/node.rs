@@ -1,0 +1,264 @@
+//! `pangea node`: holds shards for others until it is stopped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pangea_base::{PeerAddr, PeerId};
+use pangea_reactor::DriverKind;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::common::{Machine, make_private_directory};
+use super::control::Control;
+use super::data::{self, DataDirectory};
+use super::exit::{Failure, Kind};
+use super::screen::seconds;
+use super::stop::Stop;
+use crate::config::{AcceptSetting, CoreSettings, CoresFor, NodeSettings, default_capacity_bytes};
+use crate::node::{Node, NodeConfig, Ready, Status};
+use crate::{keyfile, units};
+
+const HELP: &str = concat!(
+    "EXAMPLES:
+  pangea node --data /srv/pangea
+  pangea node --data n1 --p2p-addr 127.0.0.1:0 --capacity 10GiB -n shelf -v
+  pangea node --data n1 --accept listed --allow 12D3KooW…
+
+The first line says where the node serves; others name it by that: --peer PEERID@IP:PORT.
+With --json it is {\"event\":\"ready\",\"id\",\"addr\",\"driver\",\"cores\"}.
+A node serves at 0.0.0.0:9090 unless told otherwise, which is every address of the machine: a node
+that nobody else can reach would hold nothing for anybody.
+Ctrl-C or SIGTERM stops it in order, a second one at once; what it acknowledged is safe either way.",
+    crate::exit_codes!()
+);
+
+/// Hold shards for others
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    node: NodeSettings,
+    /// A node to know; repeatable
+    #[arg(
+        long = "peer",
+        value_name = "ADDR",
+        env = "PANGEA_PEERS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    peers: Vec<PeerAddr>,
+    #[command(flatten)]
+    cores: CoreSettings,
+}
+
+/// Where a node serves unless told otherwise: every IPv4 address of the machine.
+const DEFAULT_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
+/// How often the main thread looks for signals and failures.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
+    let settings = args.node.over(&context.config.node);
+    settings.check()?;
+    let cores = args.cores.over(&context.config.cores);
+    let machine = Machine::plan(&cores)?;
+    machine.plan.notes.iter().for_each(|note| context.screen.remark(note));
+    let mut peers = context.config.peers_with(&args.peers)?;
+    let accept = settings.accept.unwrap_or(AcceptSetting::Any);
+    if accept == AcceptSetting::Listed && settings.allow.is_empty() && peers.is_empty() {
+        context.screen.warn("nobody may store here: --accept listed without --allow or --peer");
+    }
+    let data = data::or_default(settings.data.as_ref())?;
+    let stop = Stop::on_signals()?;
+
+    let directory = DataDirectory::open(&data)?;
+    let key = data::key_path(directory.path());
+    make_private_directory(&key)?;
+    let (identity, origin) = keyfile::load_or_make(&key)?;
+    if origin == keyfile::Origin::Made {
+        context.screen.remark(&format!("made a new identity in {}", key.display()));
+    }
+    peers.extend(settings.allow.iter().map(|peer| allowed(*peer)));
+    let config = NodeConfig {
+        identity,
+        data_dir: directory.path().to_path_buf(),
+        p2p_addr: settings.p2p_addr.unwrap_or(DEFAULT_ADDR),
+        cores: cores.options(CoresFor::Node, &machine.plan),
+        capacity_bytes: capacity_bytes(&settings, directory.path())?,
+        accept: accept.into(),
+        peers,
+    };
+    let started = Instant::now();
+    let mut node = Node::start(config)?;
+    let control = listen(directory.path(), context);
+    say_ready(&node, context);
+
+    let failed = serve(&mut node, &control, &stop, settings.alias.as_deref(), started);
+    drop(control);
+    context.screen.remark("stopping");
+    let stopped = node.stop();
+    if let Some(why) = failed {
+        return Err(Failure::new(Kind::Internal, format!("the node stopped by itself: {why}")));
+    }
+    stopped.map_err(|why| {
+        Failure::new(Kind::Internal, format!("the node did not stop in order: {why}"))
+    })?;
+    let uptime = started.elapsed();
+    let json = json!({ "event": "stopped", "seconds": seconds(uptime) });
+    context.screen.result(&format!("stopped after {}", units::time(uptime)), &json)?;
+    Ok(0)
+}
+
+/// A peer that may store here, though it has no address: it calls, and is never called.
+fn allowed(peer: PeerId) -> PeerAddr {
+    PeerAddr { peer, addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0) }
+}
+
+fn capacity_bytes(settings: &NodeSettings, data: &Path) -> Result<u64, Failure> {
+    if let Some(capacity) = settings.capacity {
+        return Ok(capacity.0);
+    }
+    let free = data::free_bytes(data).map_err(|cause| {
+        let shown = data.display();
+        Failure::file(format!("the free space of '{shown}' is not known ({cause}); say --capacity"))
+    })?;
+    default_capacity_bytes(free, data::kept_bytes(data)).ok_or_else(|| {
+        Failure::file(format!(
+            "the disk of '{}' is nearly full ({} free): a node leaves 1 GiB to others and wants 64 \
+             MiB for itself; make room, or say --capacity",
+            data.display(),
+            units::bytes(free)
+        ))
+    })
+}
+
+/// The node serves without its control socket too, and says so.
+fn listen(data: &Path, context: &mut Context) -> Option<Control> {
+    match Control::listen(data) {
+        Ok(control) => Some(control),
+        Err(cause) => {
+            let why = format!("'pangea status' cannot ask this node: {cause}");
+            context.screen.warn(&why);
+            None
+        }
+    }
+}
+
+fn say_ready(node: &Node, context: &mut Context) {
+    let ready = node.ready();
+    let addr = format!("{}@{}", ready.id, reachable(ready.addr));
+    context.screen.event(&json!({
+        "event": "ready",
+        "id": ready.id.to_string(),
+        "addr": addr,
+        "driver": driver_name(ready.driver),
+        "cores": ready.cores,
+    }));
+    context.screen.human(&format!("ready: {addr}"));
+    context.screen.remark(&format!(
+        "{} on {} ({}); {} shards, {}",
+        plural(ready.cores, "core"),
+        driver_name(ready.driver),
+        ready.driver_why,
+        ready.shards,
+        units::bytes(ready.bytes)
+    ));
+}
+
+/// Answers questions until a signal comes or the node fails; gives the failure.
+fn serve(
+    node: &mut Node,
+    control: &Option<Control>,
+    stop: &Stop,
+    alias: Option<&str>,
+    started: Instant,
+) -> Option<String> {
+    loop {
+        match control {
+            Some(control) => {
+                if let Some(question) = control.next(LOOK_EVERY) {
+                    let uptime = started.elapsed();
+                    question.answer(&status_json(node.ready(), &node.status(), alias, uptime));
+                }
+            }
+            None => std::thread::sleep(LOOK_EVERY),
+        }
+        if stop.asked() {
+            return None;
+        }
+        if let Some(why) = node.failed(Duration::ZERO) {
+            return Some(why);
+        }
+    }
+}
+
+fn status_json(ready: &Ready, status: &Status, alias: Option<&str>, uptime: Duration) -> Value {
+    json!({
+        "id": ready.id.to_string(),
+        "alias": alias,
+        "addr": format!("{}@{}", ready.id, reachable(ready.addr)),
+        "driver": driver_name(ready.driver),
+        "cores": ready.cores,
+        "uptime_seconds": seconds(uptime),
+        "shards": status.shards,
+        "bytes": status.bytes,
+        "capacity_bytes": status.capacity_bytes,
+        "connections": status.connections,
+        "received_bytes": status.received_bytes,
+        "sent_bytes": status.sent_bytes,
+        "requests": status.requests,
+        "refused": status.refused,
+    })
+}
+
+/// The driver's name, as `--driver` has it.
+pub fn driver_name(kind: DriverKind) -> &'static str {
+    match kind {
+        DriverKind::Uring => "uring",
+        DriverKind::Mio => "mio",
+    }
+}
+
+/// `1 core`, `2 cores`.
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// An address that others can dial: for "every address of the machine", the one from which it
+/// would call the Internet (nothing is sent), or else its own.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    if !addr.ip().is_unspecified() {
+        return addr;
+    }
+    // 192.0.2.1 and 2001:db8::1 are in nobody's network (RFC 5737, RFC 3849).
+    let (any, far, own): (IpAddr, IpAddr, IpAddr) = match addr.ip() {
+        IpAddr::V4(any) => {
+            (any.into(), Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into())
+        }
+        IpAddr::V6(any) => {
+            let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+            (any.into(), far.into(), Ipv6Addr::LOCALHOST.into())
+        }
+    };
+    let outward = || {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((far, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    SocketAddr::new(outward().unwrap_or(own), addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_that_is_told_can_be_dialled() {
+        for addr in ["0.0.0.0:9090", "[::]:9090", "127.0.0.1:9090", "10.0.0.1:7"] {
+            let addr: SocketAddr = addr.parse().unwrap();
+            let told = PeerAddr { peer: PeerId([1; 32]), addr: reachable(addr) };
+            assert_eq!(told.to_string().parse(), Ok(told));
+            assert_eq!(told.addr.port(), addr.port());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `pangea status`: asks the node that runs on a data directory.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::exit::Failure;
+use super::{Context, control, data};
+use crate::units;
+
+const HELP: &str = concat!(
+    "EXAMPLES:
+  pangea status --data /srv/pangea
+  pangea status --data /srv/pangea --json
+
+Asks through a socket in the data directory, which only the node's own user can open.
+With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
+\"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
+\"requests\",\"refused\"}.",
+    crate::exit_codes!()
+);
+
+/// Ask a running node how it is
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The node's data directory [default: pangea/node in your data directory]
+    #[arg(long, value_name = "DIR", env = "PANGEA_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
+    let data = data::or_default(args.data.as_ref().or(context.config.node.data.as_ref()))?;
+    let status = control::ask(&data)?;
+    context.screen.result(&super::exit::printable(&text(&status)), &status)?;
+    Ok(0)
+}
+
+fn text(status: &Value) -> String {
+    let word = |key: &str| status[key].as_str().unwrap_or("?").to_string();
+    let count = |key: &str| status[key].as_u64().unwrap_or(0);
+    let bytes = |key: &str| units::bytes(count(key));
+    let uptime = status["uptime_seconds"].as_f64().unwrap_or(0.0);
+    let uptime = Duration::try_from_secs_f64(uptime).unwrap_or_default();
+    let alias = match status["alias"].as_str() {
+        Some(alias) => format!("{alias}: "),
+        None => String::new(),
+    };
+    [
+        format!("{alias}{}", word("addr")),
+        format!("up        {}", units::time(uptime)),
+        format!("runs on   {} ({})", word("driver"), cores(count("cores"))),
+        format!(
+            "holds     {} shards, {} of {}",
+            count("shards"),
+            bytes("bytes"),
+            bytes("capacity_bytes")
+        ),
+        format!(
+            "network   {} connections, {} received, {} sent",
+            count("connections"),
+            bytes("received_bytes"),
+            bytes("sent_bytes")
+        ),
+        format!("requests  {} served, {} refused", count("requests"), count("refused")),
+    ]
+    .join("\n")
+}
+
+fn cores(count: u64) -> String {
+    super::node::plural(usize::try_from(count).unwrap_or(usize::MAX), "core")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_with_fields_missing_is_still_shown() {
+        let shown = text(&serde_json::json!({ "addr": "somewhere", "cores": 1, "shards": 7 }));
+        assert!(shown.starts_with("somewhere\n"), "{shown}");
+        assert!(shown.contains("7 shards") && shown.contains("(1 core)"), "{shown}");
+    }
+}
