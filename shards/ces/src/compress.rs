@@ -4,10 +4,13 @@ use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
 
 use crate::format::SEGMENT_BYTES_MAX;
 
-/// Plaintext bytes that one step compresses, and the size of a zstd block. Level 1 takes 60 to
-/// 110 us for it; the context is a fraction of what 128 KiB blocks need (bench `ces`, "steps").
-pub(crate) const PIECE_BYTES: usize = 32 << 10;
-/// The same at the slow levels (4 and up).
+/// Plaintext bytes that one step compresses, and the size of a zstd block: 50 to 150 us at the
+/// levels up to 1 (bench `ces`, "steps"). Also bounds the context, to half of what blocks of
+/// 128 KiB need.
+const PIECE_BYTES_FAST: usize = 64 << 10;
+/// The same at the levels 2 and 3.
+const PIECE_BYTES: usize = 32 << 10;
+/// The same from level 4 on.
 const PIECE_BYTES_SLOW: usize = 8 << 10;
 
 /// One compressor: reused for every segment, made when the first one needs it.
@@ -36,7 +39,11 @@ pub(crate) fn bound(segment_bytes: usize) -> usize {
 }
 
 fn piece_bytes(level: i8) -> usize {
-    if level >= 4 { PIECE_BYTES_SLOW } else { PIECE_BYTES }
+    match level {
+        ..=1 => PIECE_BYTES_FAST,
+        2..=3 => PIECE_BYTES,
+        4.. => PIECE_BYTES_SLOW,
+    }
 }
 
 impl Compressor {

@@ -40,7 +40,8 @@ pub enum DriverChoice {
 pub struct DriverConfig {
     /// The back end.
     pub choice: DriverChoice,
-    /// Receive buffers of 64 KiB at the start, at least 1. They take memory when first filled.
+    /// Receive buffers of 64 KiB at the start, at least 2: the kernel takes the next one before it
+    /// knows that there is a message for it. They take memory when first filled.
     pub receive_buffers: u16,
     /// How far they may grow when they run out; at most [`DriverConfig::RECEIVE_BUFFERS_MAX`].
     /// The growth, and the memory, is given back when traffic ends.
@@ -116,7 +117,7 @@ impl Driver {
     /// Puts a driver around a core's socket, on the thread that will use it. The sockets of one
     /// `bind` are to get the same kind: with `Steer::Mesh` they share what makes one blocking.
     pub fn open(config: &DriverConfig, socket: CoreSocket) -> Result<Driver, OpenFailed> {
-        assert!(config.receive_buffers >= 1 && config.send_slots >= 1, "a driver needs buffers");
+        assert!(config.receive_buffers >= 2 && config.send_slots >= 1, "a driver needs buffers");
         assert!(config.receive_buffers <= config.receive_buffers_max, "the start is in the limit");
         assert!(config.receive_buffers_max <= DriverConfig::RECEIVE_BUFFERS_MAX);
         assert!(config.send_slots <= DriverConfig::SEND_SLOTS_MAX);
@@ -262,32 +263,42 @@ fn open_uring(_config: &DriverConfig, socket: CoreSocket) -> Result<Back, (Strin
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::os::fd::{AsRawFd, RawFd};
+
     use super::*;
+
+    fn opened(choice: DriverChoice) -> Driver {
+        let bound = crate::bind("127.0.0.1:0".parse().unwrap(), 1, crate::Steer::Kernel).unwrap();
+        let config = DriverConfig {
+            choice,
+            receive_buffers: 2,
+            receive_buffers_max: 2,
+            send_slots: 1,
+            spin: Duration::ZERO,
+            data_dir: None,
+        };
+        Driver::open(&config, bound.sockets.into_iter().next().unwrap()).unwrap()
+    }
+
+    /// Puts a file in the place of a driver's socket: every receive fails from now on.
+    fn break_socket(socket: RawFd) {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: the driver owns the number and goes on owning it.
+        assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), socket) }, socket);
+    }
 
     #[test]
     fn a_broken_socket_is_an_error_of_poll_and_no_panic() {
         for choice in [DriverChoice::Mio, DriverChoice::Auto] {
-            let addr = "127.0.0.1:0".parse().unwrap();
-            let bound = crate::bind(addr, 1, crate::Steer::Kernel).unwrap();
-            let socket = bound.sockets.into_iter().next().unwrap();
-            let handle = socket.socket.try_clone().unwrap();
-            let config = DriverConfig {
-                choice,
-                receive_buffers: 1,
-                receive_buffers_max: 1,
-                send_slots: 1,
-                spin: Duration::ZERO,
-                data_dir: None,
-            };
-            let mut driver = Driver::open(&config, socket).unwrap();
-            // It says ENOTCONN and shuts the socket down all the same.
-            let _ = socket2::SockRef::from(&handle).shutdown(std::net::Shutdown::Both);
+            let mut driver = opened(choice);
+            break_socket(back!(&driver.back, back => back.socket_fd()));
             let end = Instant::now() + Duration::from_secs(20);
             let mut result = Ok(());
             while result.is_ok() && Instant::now() < end {
                 result = driver.poll(Some(end), Park::Block, &mut |_| {});
             }
-            assert!(result.is_err(), "{:?} never noticed", driver.kind());
+            let error = result.expect_err("the driver notices");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK), "{:?}", driver.kind());
         }
     }
 }

@@ -189,6 +189,7 @@ impl Store {
         page: Option<Page>,
         result: Result<FileValue, FileFault>,
     ) {
+        let mut page = page;
         let state = self.extent_file(partition, extent).state;
         let purpose = Purpose::ExtentStep { partition, extent };
         match (state, result) {
@@ -211,7 +212,7 @@ impl Store {
                 self.needs_page.push_back((partition, extent));
             }
             (ExtentState::HeaderReading(file), result) => {
-                self.check_header(partition, extent, page.as_ref(), result);
+                self.check_header(partition, extent, page.as_mut(), result);
                 self.extent_is_open(partition, extent, file);
             }
             (ExtentState::Closing, _) => self.extent_is_closed(partition, extent),
@@ -267,12 +268,15 @@ impl Store {
         &mut self,
         partition: u8,
         extent: u32,
-        page: Option<&Page>,
+        page: Option<&mut Page>,
         result: Result<FileValue, FileFault>,
     ) {
-        let read = matches!(result, Ok(FileValue::Bytes(BLOCK_BYTES)));
-        let header = page.map_or(&[][..], |page| page.get(..BLOCK_BYTES as usize).unwrap_or(&[]));
-        if !(read && extent_block_fits(header, partition, extent)) {
+        let fits = matches!(result, Ok(FileValue::Bytes(BLOCK_BYTES)))
+            && page.is_some_and(|page| {
+                page.set_len(BLOCK_BYTES as usize);
+                extent_block_fits(page, partition, extent)
+            });
+        if !fits {
             let name = names::extent(partition, extent);
             let reason = format!("the header of {name:?} is damaged; it takes no more writes");
             self.poison_extent(partition, extent, reason);

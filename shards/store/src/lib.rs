@@ -14,6 +14,7 @@ mod journal;
 pub mod limits;
 mod names;
 mod ops;
+mod put;
 mod reads;
 mod recovery;
 mod rotation;

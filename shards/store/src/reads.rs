@@ -92,8 +92,14 @@ impl Store {
         let blocks = left.div_ceil(BLOCK_BYTES);
         let runs = vec![Run { extent, start, blocks }];
         let (at, end) = (0, u64::from(left));
-        let slot =
-            self.reads.add(Read { token, partition, runs, at, end, kind: Kind::Page { length: left } });
+        let slot = self.reads.add(Read {
+            token,
+            partition,
+            runs,
+            at,
+            end,
+            kind: Kind::Page { length: left },
+        });
         self.send_read(slot, page);
         Ok(())
     }

@@ -531,9 +531,10 @@ impl Store {
     fn claim(&mut self, partition: u8, key: Key, lost: &mut Vec<Key>, stale: &mut Vec<Key>) {
         let put = self.index.get(&key).expect("the walk found it");
         let part = self.partition(partition);
-        let missing = put.runs.iter().any(|run| {
-            part.files.get(&run.extent).is_none_or(|file| file.blocks < run.end())
-        });
+        let missing = put
+            .runs
+            .iter()
+            .any(|run| part.files.get(&run.extent).is_none_or(|file| file.blocks < run.end()));
         if missing {
             lost.push(key);
             return;

@@ -173,10 +173,10 @@ impl Disk {
             let inode = self.handle(*file);
             let part = self.random.below(u64::from(*length / 512) + 1) as usize * 512;
             if part > 0 {
-                self.change(inode, Change::Write {
-                    offset: *offset as usize,
-                    bytes: page[..part].into(),
-                });
+                self.change(
+                    inode,
+                    Change::Write { offset: *offset as usize, bytes: page[..part].into() },
+                );
             }
         }
     }
@@ -375,9 +375,27 @@ impl Base {
             let kept = match survivors {
                 Survivors::None => 0,
                 Survivors::All => usize::MAX,
-                Survivors::Only(only) => if only == number { usize::MAX } else { 0 },
-                Survivors::AllBut(not) => if not == number { 0 } else { usize::MAX },
-                Survivors::Random(_) => if random.below(2) == 0 { usize::MAX } else { 0 },
+                Survivors::Only(only) => {
+                    if only == number {
+                        usize::MAX
+                    } else {
+                        0
+                    }
+                }
+                Survivors::AllBut(not) => {
+                    if not == number {
+                        0
+                    } else {
+                        usize::MAX
+                    }
+                }
+                Survivors::Random(_) => {
+                    if random.below(2) == 0 {
+                        usize::MAX
+                    } else {
+                        0
+                    }
+                }
                 Survivors::Torn { part, unit } => match change {
                     Change::Write { bytes, .. } if number + 1 == count => {
                         bytes.len() * part / 8 / unit * unit

@@ -122,10 +122,7 @@ impl Store {
     }
 
     /// The shards of an object that are held, in the order of their keys.
-    pub fn shards_of(
-        &self,
-        locator: Locator,
-    ) -> impl Iterator<Item = (ShardKey, ShardInfo)> + '_ {
+    pub fn shards_of(&self, locator: Locator) -> impl Iterator<Item = (ShardKey, ShardInfo)> + '_ {
         self.index.shards_of(locator)
     }
 

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use pangea_base::file::{FileFault, FileRequest};
-use pangea_base::{
-    Code, CoreId, GroupTable, Hash, Locator, Page, PeerId, ShardKey, UnixTime,
-};
+use pangea_base::{Code, CoreId, GroupTable, Hash, Locator, Page, PeerId, ShardKey, UnixTime};
 
 use crate::limits::{
     EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, JOURNAL_BYTES, JOURNAL_STEP_BYTES, PAGE_BYTES, PARTITIONS,
@@ -347,7 +345,9 @@ pub enum StoreRefused {
     #[error("the store is not open")]
     NotReady,
     /// This core has no partition (more cores than partitions).
-    #[error("this core keeps no shards: there are {PARTITIONS} partitions and more cores than that")]
+    #[error(
+        "this core keeps no shards: there are {PARTITIONS} partitions and more cores than that"
+    )]
     NoPartition,
     /// The shard is here already.
     #[error("this shard is already held")]

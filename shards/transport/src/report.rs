@@ -5,6 +5,7 @@ use quinn_proto::{ConnectionHandle, Dir, StreamEvent, VarInt};
 
 use crate::conn::Phase;
 use crate::transport::window;
+use crate::window::Rtt;
 use crate::{ClosedReason, Event, StreamId, Transport};
 
 impl Transport {
@@ -72,7 +73,7 @@ impl Transport {
         if conn.phase != Phase::Established {
             return;
         }
-        let rtt = conn.proto.rtt();
+        let rtt = Rtt { now: conn.proto.rtt(), least: conn.proto.min_rtt() };
         let most = limits.receive_window_max.into();
         if let Some(bytes) = conn.receive.turn(now, rtt, most, &mut self.receive_credit) {
             conn.proto.set_receive_window(window(bytes));

@@ -38,6 +38,15 @@ impl Credit {
     }
 }
 
+/// A connection's round-trip times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rtt {
+    /// Smoothed.
+    pub(crate) now: Duration,
+    /// The least that was seen.
+    pub(crate) least: Duration,
+}
+
 /// One connection's receive window.
 ///
 /// What the peer was once allowed to send cannot be taken back: a window that shrinks owes the
@@ -71,18 +80,21 @@ impl ReceiveWindow {
     }
 
     /// The window to announce now, when it has changed.
+    ///
+    /// The product is taken with the *least* round-trip time: the present one includes what already
+    /// waits in queues, and a window that follows it would grow the queue that it measures.
     pub(crate) fn turn(
         &mut self,
         now: Instant,
-        rtt: Duration,
+        rtt: Rtt,
         max: u64,
         credit: &mut Credit,
     ) -> Option<u64> {
         let elapsed = now.saturating_duration_since(self.epoch);
-        if elapsed < rtt.max(EPOCH_MIN) || self.read == 0 {
+        if elapsed < rtt.now.max(EPOCH_MIN) || self.read == 0 {
             return None;
         }
-        let wanted = twice_per_rtt(self.read, elapsed, rtt).min(max);
+        let wanted = twice_per_rtt(self.read, elapsed, rtt.least).min(max);
         self.epoch = now;
         self.read = 0;
         let more = wanted.checked_sub(self.bytes()).filter(|more| *more > 0)?;
@@ -166,7 +178,8 @@ fn twice_per_rtt(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const RTT: Duration = Duration::from_millis(50);
+    const TRIP: Duration = Duration::from_millis(50);
+    const RTT: Rtt = Rtt { now: TRIP, least: TRIP };
     const MAX: u64 = 16 << 20;
 
     #[test]
@@ -176,7 +189,7 @@ mod tests {
         let mut window = ReceiveWindow::new(64 << 10, now);
         let mut seen = vec![window.bytes()];
         for _ in 0..8 {
-            now += RTT;
+            now += TRIP;
             window.on_read(window.bytes(), &mut credit);
             if let Some(bytes) = window.turn(now, RTT, MAX, &mut credit) {
                 seen.push(bytes);
@@ -188,12 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_on_the_way_does_not_grow_the_window_that_feeds_it() {
+        let mut now = Instant::now();
+        let mut credit = Credit::new(1 << 40);
+        let mut window = ReceiveWindow::new(64 << 10, now);
+        // 1 MiB per 50 ms, whatever the queue: the window ends at twice the product.
+        for round in 1..50 {
+            let queued = Rtt { now: TRIP * round, least: TRIP };
+            now += TRIP * round;
+            window.on_read(u64::from(round) << 20, &mut credit);
+            window.turn(now, queued, MAX, &mut credit);
+        }
+        assert_eq!(window.bytes(), 2 << 20);
+    }
+
+    #[test]
     fn a_window_never_grows_past_its_maximum() {
         let mut now = Instant::now();
         let mut credit = Credit::new(1 << 40);
         let mut window = ReceiveWindow::new(64 << 10, now);
         for _ in 0..20 {
-            now += RTT;
+            now += TRIP;
             window.on_read(1 << 30, &mut credit);
             window.turn(now, RTT, MAX, &mut credit);
         }
@@ -206,10 +234,10 @@ mod tests {
         let mut credit = Credit::new(1 << 20);
         let mut window = ReceiveWindow::new(64 << 10, now);
         window.on_read(512 << 10, &mut credit);
-        let grown = window.turn(now + RTT, RTT, MAX, &mut credit).unwrap();
+        let grown = window.turn(now + TRIP, RTT, MAX, &mut credit).unwrap();
         let lent = credit.lent();
         assert_eq!(grown, (64 << 10) + lent);
-        let later = now + RTT + WINDOW_IDLE;
+        let later = now + TRIP + WINDOW_IDLE;
         assert_eq!(window.idle(later), Some(64 << 10));
         assert_eq!(credit.lent(), lent, "the peer may still send what it was allowed");
         window.on_read(1000, &mut credit);

@@ -50,6 +50,8 @@ pub const HOLDERS_PER_SHARD_MAX: usize = 8;
 pub const PLACEMENT_RECEIPTS_MAX: usize = 1 << 20;
 /// Most pages of one placement.
 pub const PLACEMENT_PAGES_MAX: u32 = 1024;
+/// Most holders' addresses in a placement.
+pub const PLACEMENT_HOLDERS_MAX: usize = 1024;
 /// Most holders' addresses in a link.
 pub const HINTS_MAX: usize = 8;
 /// Longest text of a link.
@@ -64,5 +66,6 @@ const _: () = assert!(CHUNK_SEALED_BYTES_MAX <= SHARD_BYTES_MAX);
 // The table of the longest shard's group hashes, which a fetch holds in memory.
 const _: () = assert!(SHARD_BYTES_MAX / GROUP_BYTES as u64 * 32 <= 512 * 1024);
 // A receipt takes at most 160 bytes of a placement page: all that memory holds fits the pages.
-const _: () =
-    assert!(PLACEMENT_RECEIPTS_MAX <= PLACEMENT_PAGES_MAX as usize * (PAGE_BYTES_MAX - 64) / 160);
+const _: () = assert!(
+    PLACEMENT_RECEIPTS_MAX <= PLACEMENT_PAGES_MAX as usize * (PAGE_BYTES_MAX - 64) / 160 - 512
+);

@@ -1,18 +1,19 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use pangea_base::{ChunkNumber, Hash, Locator, PeerId, ShardIndex, Signature, UnixTime};
+use pangea_base::{ChunkNumber, Hash, Locator, PeerAddr, PeerId, ShardIndex, Signature, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Undecodable, bounded};
 use crate::limits::{
-    HOLDERS_PER_SHARD_MAX, PAGE_BYTES_MAX, PLACEMENT_PAGES_MAX, PLACEMENT_RECEIPTS_MAX,
+    HOLDERS_PER_SHARD_MAX, PAGE_BYTES_MAX, PLACEMENT_HOLDERS_MAX, PLACEMENT_PAGES_MAX,
+    PLACEMENT_RECEIPTS_MAX,
 };
-use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong};
+use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong, is_dialable};
 
 const PAGE_VERSION: u8 = 1;
-/// Version, locator, number, pages and the count of receipts.
-const PAGE_HEAD_BYTES_MAX: usize = 1 + 32 + 5 + 5 + 5;
+/// Version, locator, number, pages and the counts of holders and receipts.
+const PAGE_HEAD_BYTES_MAX: usize = 1 + 32 + 5 + 5 + 5 + 5;
 
 /// Who holds which shard of one object until when: verified receipts, merged by union. Of one
 /// holder's receipts for a shard the newest lease wins; of a shard's holders the
@@ -89,8 +90,8 @@ impl Placement {
         self.shards.values().flatten()
     }
 
-    /// Takes in a receipt after checking its signature (about 50 us). Give the chunk's entry
-    /// where the manifest is known: then a receipt for other bytes is refused too.
+    /// Takes in a receipt after checking its signature, which is most of the cost. Give the
+    /// chunk's entry where the manifest is known: then a receipt for other bytes is refused too.
     pub fn add(
         &mut self,
         receipt: Receipt,
@@ -131,10 +132,31 @@ impl Placement {
         self.receipts = self.shards.values().map(Vec::len).sum();
     }
 
-    /// The placement in pages of at most 1 MiB; at least one.
-    pub fn pages(&self) -> Vec<Bytes> {
+    /// Takes in a receipt whose signature its core has checked when it came.
+    pub fn add_checked(&mut self, receipt: Receipt) -> Result<Added, PlacementRefused> {
+        if receipt.locator != self.locator {
+            return Err(PlacementRefused::Foreign);
+        }
+        receipt.check()?;
+        self.insert(receipt)
+    }
+
+    /// The placement in pages of at most 1 MiB; at least one. The first also says where its
+    /// holders were last seen, as far as `addresses` knows: at most [`PLACEMENT_HOLDERS_MAX`].
+    pub fn pages(&self, addresses: &[PeerAddr]) -> Vec<Bytes> {
+        let holders: BTreeSet<PeerId> = self.iter().map(|receipt| receipt.holder).collect();
+        let mut addresses: Vec<PeerAddr> = addresses
+            .iter()
+            .copied()
+            .filter(|at| holders.contains(&at.peer) && is_dialable(at.addr))
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup_by_key(|at| at.peer);
+        addresses.truncate(PLACEMENT_HOLDERS_MAX);
         let mut lists: Vec<Vec<PagedReceipt>> = vec![Vec::new()];
-        let mut room = PAGE_BYTES_MAX.saturating_sub(PAGE_HEAD_BYTES_MAX);
+        let mut room = PAGE_BYTES_MAX
+            .saturating_sub(PAGE_HEAD_BYTES_MAX)
+            .saturating_sub(codec::encoded_bytes(&addresses));
         for receipts in self.shards.values() {
             let mut by_holder: Vec<&Receipt> = receipts.iter().collect();
             by_holder.sort_by_key(|receipt| receipt.holder);
@@ -152,7 +174,9 @@ impl Placement {
         assert!(pages <= PLACEMENT_PAGES_MAX, "all that a placement holds fits its pages");
         let locator = self.locator;
         let page = |(number, receipts)| {
-            let parts = PageParts { version: PAGE_VERSION, locator, number, pages, receipts };
+            let holders = if number == 0 { addresses.clone() } else { Vec::new() };
+            let version = PAGE_VERSION;
+            let parts = PageParts { version, locator, number, pages, holders, receipts };
             Bytes::from(codec::encode(&parts))
         };
         (0..).zip(lists).map(page).collect()
@@ -203,6 +227,8 @@ pub struct PlacementPage {
     pub number: u32,
     /// How many pages there are; 1 to [`PLACEMENT_PAGES_MAX`].
     pub pages: u32,
+    /// Where holders were last seen: hints, dialable, and nobody's word is taken for them.
+    pub holders: Vec<PeerAddr>,
     /// In ascending order of chunk, index and holder.
     pub receipts: Vec<Receipt>,
 }
@@ -230,6 +256,9 @@ pub enum PlacementInvalid {
         /// How many it says there are.
         pages: u32,
     },
+    /// An address that nobody can be reached at.
+    #[error("the placement page names an address that cannot be dialled")]
+    Address,
     /// A receipt that cannot be.
     #[error("a receipt in the placement page cannot be: it names {0}")]
     Wrong(#[from] Wrong),
@@ -255,6 +284,9 @@ impl PlacementPage {
         if number >= pages || pages > PLACEMENT_PAGES_MAX {
             return Err(PlacementInvalid::Number { number, pages });
         }
+        if parts.holders.iter().any(|at| !is_dialable(at.addr)) {
+            return Err(PlacementInvalid::Address);
+        }
         let order = |r: &PagedReceipt| (r.chunk, r.index, r.holder);
         if !parts.receipts.is_sorted_by(|a, b| order(a) < order(b)) {
             return Err(PlacementInvalid::Unsorted);
@@ -262,7 +294,7 @@ impl PlacementPage {
         let receipts: Vec<Receipt> =
             parts.receipts.into_iter().map(|receipt| receipt.whole(locator)).collect();
         receipts.iter().try_for_each(Receipt::check)?;
-        Ok(PlacementPage { number, pages, receipts })
+        Ok(PlacementPage { number, pages, holders: parts.holders, receipts })
     }
 }
 
@@ -272,6 +304,8 @@ struct PageParts {
     locator: Locator,
     number: u32,
     pages: u32,
+    #[serde(deserialize_with = "bounded::<_, _, PLACEMENT_HOLDERS_MAX>")]
+    holders: Vec<PeerAddr>,
     #[serde(deserialize_with = "bounded::<_, _, RECEIPTS_PER_PAGE_MAX>")]
     receipts: Vec<PagedReceipt>,
 }
@@ -341,7 +375,7 @@ mod tests {
         // A better receipt for a shard with all its holders still takes a place.
         assert_eq!(placement.insert(receipt(0, 9)), Ok(Added::New));
         assert_eq!(placement.len(), PLACEMENT_RECEIPTS_MAX);
-        let pages = placement.pages();
+        let pages = placement.pages(&[]);
         assert!(pages.iter().all(|page| page.len() <= PAGE_BYTES_MAX));
         let read: usize = pages
             .iter()

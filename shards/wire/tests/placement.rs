@@ -98,7 +98,7 @@ fn what_has_expired_is_forgotten() {
 
 #[test]
 fn a_bad_page_is_named() {
-    let page = placed(&[receipt_of(1, 0, 0, 100), receipt_of(2, 0, 1, 100)]).pages()[0].to_vec();
+    let page = placed(&[receipt_of(1, 0, 0, 100), receipt_of(2, 0, 1, 100)]).pages(&[])[0].to_vec();
     let parse = |bytes: &[u8]| PlacementPage::parse(bytes, locator());
     assert_eq!(parse(&page).unwrap().receipts.len(), 2);
     let bent = |at: usize, byte: u8| {
@@ -125,13 +125,23 @@ fn a_bad_page_is_named() {
     let many = [&page[..34], &[0x81, 0x08], &page[35..]].concat();
     assert_eq!(parse(&many).unwrap_err(), Number { number: 0, pages: 1025 });
     // The second receipt moved before the first, and made the same as the first.
-    assert_eq!(bent(36, 1), Unsorted);
-    let receipt = (page.len() - 36) / 2;
-    let twice = [&page[..36 + receipt], &page[36..36 + receipt]].concat();
+    assert_eq!(bent(37, 1), Unsorted);
+    let receipt = (page.len() - 37) / 2;
+    let twice = [&page[..37 + receipt], &page[37..37 + receipt]].concat();
     assert_eq!(parse(&twice).unwrap_err(), Unsorted);
-    assert!(matches!(bent(36 + receipt + 1, 255), Wrong(_)));
+    assert!(matches!(bent(37 + receipt + 1, 255), Wrong(_)));
     let billions = [&page[..35], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
     assert!(matches!(parse(&billions).unwrap_err(), Undecodable(_)));
+    let nowhere =
+        PeerAddr { peer: receipt_of(1, 0, 0, 100).holder, addr: "0.0.0.0:1".parse().unwrap() };
+    let pages = placed(&[receipt_of(1, 0, 0, 100)]).pages(&[nowhere]);
+    assert!(parse(&pages[0]).unwrap().holders.is_empty(), "it is left out when it is written");
+    let seen = PeerAddr { addr: "192.0.2.7:9".parse().unwrap(), ..nowhere };
+    let mut page = placed(&[receipt_of(1, 0, 0, 100)]).pages(&[seen])[0].to_vec();
+    assert_eq!(parse(&page).unwrap().holders, [seen]);
+    let ip = 36 + 32 + 1;
+    page[ip..ip + 4].fill(0);
+    assert_eq!(parse(&page).unwrap_err(), Address, "it is refused when it is read");
 }
 
 proptest! {
@@ -160,7 +170,7 @@ proptest! {
         prop_assert_eq!(all.iter().count(), all.len());
         // And through its pages.
         let mut read = Placement::new(locator());
-        for (number, page) in (0..).zip(all.pages()) {
+        for (number, page) in (0..).zip(all.pages(&[])) {
             let page = PlacementPage::parse(&page, locator()).unwrap();
             prop_assert_eq!(page.number, number);
             for receipt in page.receipts {
@@ -175,7 +185,7 @@ proptest! {
         at in 0usize..320, byte: u8, cut in 0usize..400,
     ) {
         let receipts = [receipt_of(1, 0, 0, 100), receipt_of(2, 0, 1, 100)];
-        let mut page = placed(&receipts).pages()[0].to_vec();
+        let mut page = placed(&receipts).pages(&[])[0].to_vec();
         let length = page.len();
         page[at % length] = byte;
         page.truncate(cut);

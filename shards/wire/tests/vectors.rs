@@ -122,11 +122,13 @@ fn manifest_placement_and_link_are_what_the_format_document_says() {
 
     let mut placement = Placement::new(locator());
     placement.add(receipt(), None).unwrap();
-    let pages = placement.pages();
+    let seen = PeerAddr { peer: receipt().holder, addr: "192.0.2.7:9090".parse().unwrap() };
+    let pages = placement.pages(&[seen]);
     assert_eq!(pages.len(), 1);
     agrees("placement-page", &pages[0]);
     let page = PlacementPage::parse(&unhex(&vector("placement-page")), locator()).unwrap();
     assert_eq!(page.receipts, [receipt()]);
+    assert_eq!(page.holders, [seen]);
 
     assert_eq!(vector("read-link"), *link().reveal());
     assert_eq!(vector("verify-link"), *link().to_verify().reveal());

@@ -199,7 +199,7 @@ impl Locate {
             Err(invalid) => return note(&mut self.bad, from.peer, invalid.to_string()),
         };
         let pages = page.pages;
-        for holder in &Vec::<PeerAddr>::new() {
+        for holder in &page.holders {
             self.known.entry(holder.peer).or_insert(holder.addr);
         }
         self.placement.insert(number, page);

@@ -643,12 +643,12 @@ impl Put {
         for (_, receipts) in self.stored.values() {
             for receipt in receipts {
                 // Its core has checked the signature when it came.
-                let _ = placement.add(receipt.clone(), None);
+                let added = placement.add_checked(receipt.clone());
+                debug_assert!(added.is_ok(), "a receipt that was checked fits its object");
             }
         }
         let addrs: Vec<PeerAddr> = self.candidates.iter().map(|c| c.addr).collect();
-        let _ = addrs;
-        placement.pages()
+        placement.pages(&addrs)
     }
 
     /// Candidates that hold at least one shard.

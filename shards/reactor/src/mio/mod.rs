@@ -109,6 +109,11 @@ impl Mio {
         Ok(())
     }
 
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn socket_fd(&self) -> std::os::fd::RawFd {
+        self.udp.socket_fd()
+    }
+
     pub(crate) fn waker(&self) -> Arc<dyn Wake> {
         self.bell.clone()
     }

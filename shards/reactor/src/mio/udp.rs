@@ -71,6 +71,11 @@ impl Udp {
         &mut self.socket
     }
 
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn socket_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
+    }
+
     pub(crate) fn receive_buffers(&self) -> u64 {
         (self.memory.len() / RECEIVE_BYTES) as u64
     }

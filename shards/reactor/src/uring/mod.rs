@@ -234,6 +234,11 @@ impl Uring {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn socket_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+
     pub(crate) fn waker(&self) -> Arc<dyn Wake> {
         self.bell.clone()
     }

@@ -97,13 +97,9 @@ impl SendSlots {
         let transmit = slot.transmit.expect("a completion belongs to a slot in use");
         let segments_max = self.segments_max;
         let train = transmit.segment.is_some_and(|segment| usize::from(segment) < slot.flying);
-        if result < 0 && train && segments_max > 1 && refuses_offload(-result, transmit) {
-            // The device cannot cut trains. From now on we do.
+        if train && refuses_offload(result, transmit) {
+            // The device cannot cut trains. From now on we do; others may be in flight as yet.
             self.segments_max = 1;
-            return Next::Submit(slot.submit(transmit, socket, false));
-        }
-        if result < 0 && train && segments_max == 1 {
-            // Was in flight already when an earlier one found out.
             return Next::Submit(slot.submit(transmit, socket, false));
         }
         match result {
@@ -134,8 +130,8 @@ impl SendSlots {
 
 /// Devices without the checksums that cutting needs answer EIO; some kernels EINVAL, which a bad
 /// source address gives too.
-fn refuses_offload(errno: i32, transmit: Transmit) -> bool {
-    errno == libc::EIO || (errno == libc::EINVAL && transmit.src_ip.is_none())
+fn refuses_offload(result: i32, transmit: Transmit) -> bool {
+    result == -libc::EIO || (result == -libc::EINVAL && transmit.src_ip.is_none())
 }
 
 impl Slot {
@@ -236,9 +232,15 @@ mod tests {
         let mut slots = SendSlots::new(Family::V4, 1);
         slots.segments_max = 1;
         let (_, buffer) = play(&mut slots, &[100, -libc::ECANCELED]);
-        assert!(buffer.is_none(), "one segment is tried once more");
+        assert!(buffer.is_some());
         let mut whole = SendSlots::new(Family::V4, 1);
         let (_, buffer) = play(&mut whole, &[-libc::ECANCELED]);
         assert!(buffer.is_some());
+        // Also a whole train that was in flight when the offload was found to be missing.
+        let mut late = SendSlots::new(Family::V4, 1);
+        let (index, _) = late.start(TO, vec![1; 250], 0).unwrap();
+        late.segments_max = 1;
+        let next = late.complete(index, -libc::ECANCELED, 0, &mut Stats::default());
+        assert!(matches!(next, Next::Done(_)));
     }
 }

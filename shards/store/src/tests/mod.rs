@@ -1,4 +1,8 @@
 //! Tests on the simulated disk. `rig` is the one place that touches the API.
 
+mod corrupt;
+mod crash;
+mod faults;
+mod model;
 mod rig;
 mod usual;

@@ -82,7 +82,7 @@ pub fn seal_manifest(
 }
 
 /// Makes a manifest chunk by chunk, giving out each page as soon as it is full: holds one page
-/// and a reference of about 45 bytes for each page given out.
+/// and a reference of 48 bytes for each page given out.
 #[derive(Debug)]
 pub struct ManifestWriter {
     sealer: PageSealer,
