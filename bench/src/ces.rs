@@ -2,16 +2,15 @@
 //!
 //! The limit is 1 / sum(1 / stage): what a core could do if the stages cost nothing together
 //! beyond what they cost alone. Stages run on buffers that stay in cache, so the limit is a
-//! strict one; only the first one of encode reads the chunk itself, as the whole does.
+//! strict one; only the first one reads the chunk (encode) or the shards (decode) themselves, as
+//! the whole does.
 
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Instant;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use pangea_base::{
-    ChunkNumber, Code, ContentKey, Entropy, GroupHasher, Page, PagePool, Secret, ShardIndex,
-};
+use pangea_base::{ChunkNumber, Code, ContentKey, GroupHasher, Page, PagePool, Secret, ShardIndex};
 use pangea_ces::{
     ChunkPlan, ChunkShape, Codec, Compression, Decoder, Encoder, End, Padding, SEGMENT_BYTES_MAX,
     Suite, UNIT_BYTES,
@@ -19,6 +18,8 @@ use pangea_ces::{
 use pangea_code::Kernel;
 
 use crate::Options;
+use crate::data::{json, mixed, random};
+use crate::measure::{rate, time};
 use crate::table::{Stats, Table, stats};
 
 const SEGMENT: usize = SEGMENT_BYTES_MAX as usize;
@@ -44,63 +45,6 @@ pub fn run(options: &Options) -> Result<(), String> {
         steps_table(options);
     }
     Ok(())
-}
-
-/// Seconds that one call of `work` takes, averaged over about `seconds`.
-fn time(seconds: f64, mut work: impl FnMut()) -> f64 {
-    work();
-    let start = Instant::now();
-    let mut calls = 0u32;
-    loop {
-        work();
-        calls += 1;
-        let spent = start.elapsed().as_secs_f64();
-        if spent >= seconds {
-            return spent / f64::from(calls);
-        }
-    }
-}
-
-/// Bytes per second, in 10^9.
-fn rate(bytes: usize, seconds: &[f64]) -> Stats {
-    stats(&seconds.iter().map(|s| bytes as f64 / s / 1e9).collect::<Vec<_>>())
-}
-
-fn random(bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    Entropy::new([7; 32]).fill(&mut out);
-    out
-}
-
-/// Records such as a log or an export has.
-fn json(bytes: usize) -> Vec<u8> {
-    const NAMES: [&str; 8] =
-        ["holder", "origin", "manifest", "placement", "receipt", "locator", "grant", "segment"];
-    let mut entropy = Entropy::new([8; 32]);
-    let mut out = Vec::with_capacity(bytes + 256);
-    while out.len() < bytes {
-        let name = NAMES[entropy.below(8) as usize];
-        let (id, size, at) = (entropy.u64() as u32, entropy.below(1 << 20), entropy.below(86_400));
-        let line = format!(
-            "{{\"kind\":\"{name}\",\"id\":\"{id:08x}\",\"bytes\":{size},\"at\":\"2026-11-21T{:02}:{:02}\",\
-             \"state\":\"{}\"}},\n",
-            at / 3600,
-            at / 60 % 60,
-            if id % 5 == 0 { "waiting for receipt" } else { "stored" },
-        );
-        out.extend_from_slice(line.as_bytes());
-    }
-    out.truncate(bytes);
-    out
-}
-
-/// Two segments of records, two of random bytes, and so on.
-fn mixed(bytes: usize) -> Vec<u8> {
-    let (mut out, random) = (json(bytes), random(bytes));
-    for (i, part) in out.chunks_mut(2 * SEGMENT).enumerate().filter(|(i, _)| i % 2 == 1) {
-        part.copy_from_slice(&random[2 * SEGMENT * i..][..part.len()]);
-    }
-    out
 }
 
 // --- code ---------------------------------------------------------------------------------------
@@ -240,6 +184,7 @@ struct Stages {
     key: LessSafeKey,
     scratch: Vec<u8>,
     out: Vec<u8>,
+    stripe: Vec<u8>,
     units: Vec<Page>,
     compressor: zstd_safe::CCtx<'static>,
     decompressor: zstd_safe::DCtx<'static>,
@@ -281,6 +226,7 @@ impl Stages {
             key: LessSafeKey::new(UnboundKey::new(algorithm, &[1; 32]).expect("32 bytes")),
             scratch,
             out: vec![0; SEGMENT],
+            stripe: vec![0; plan.code.k() * UNIT_BYTES],
             units: (0..plan.code.n()).map(page).collect(),
             compressor,
             decompressor: zstd_safe::DCtx::create(),
@@ -312,17 +258,13 @@ impl Stages {
         }
     }
 
-    /// The sealed bytes into the units, or back out of them.
-    fn stripe_copy(&mut self, back: bool) {
+    /// The sealed bytes into the units.
+    fn stripe_copy(&mut self) {
         for &bytes in self.stored.clone().iter() {
             let mut at = 0;
             while at < bytes {
                 let now = UNIT_BYTES.min(bytes - at);
-                let unit = &mut self.units[at / UNIT_BYTES];
-                match back {
-                    false => unit[..now].copy_from_slice(&self.scratch[at..at + now]),
-                    true => self.scratch[at..at + now].copy_from_slice(&unit[..now]),
-                }
+                self.units[at / UNIT_BYTES][..now].copy_from_slice(&self.scratch[at..at + now]);
                 at += now;
             }
         }
@@ -355,6 +297,17 @@ impl Stages {
             let aad = Aad::from([0; 44]);
             let out = &mut self.out[..bytes];
             black_box(self.key.open_separate_gather(nonce, aad, text, &tag, out).is_err());
+        }
+    }
+
+    /// The units of `k` whole shards into one buffer, stripe by stripe.
+    fn gather(&mut self, shards: &[Vec<u8>]) {
+        for start in (0..shards[0].len()).step_by(UNIT_BYTES) {
+            for (shard, to) in shards.iter().zip(self.stripe.chunks_mut(UNIT_BYTES)) {
+                let unit = &shard[start..shard.len().min(start + UNIT_BYTES)];
+                to[..unit.len()].copy_from_slice(unit);
+            }
+            black_box(&mut self.stripe);
         }
     }
 
@@ -455,7 +408,7 @@ fn encode_table(options: &Options) {
                 &mut [
                     ("zstd|copy", &mut || stages.borrow_mut().compress_or_copy()),
                     ("seal", &mut || stages.borrow_mut().seal()),
-                    ("stripe", &mut || stages.borrow_mut().stripe_copy(false)),
+                    ("stripe", &mut || stages.borrow_mut().stripe_copy()),
                     ("RS", &mut || stages.borrow_mut().parity()),
                     ("hash", &mut || stages.borrow_mut().hash()),
                 ],
@@ -489,9 +442,8 @@ fn decode(codec: &mut Codec, shape: &ChunkShape, shards: &[Vec<u8>], from: usize
     for stripe in 0..decoder.stripes() {
         let (start, length) = (stripe as usize * UNIT_BYTES, decoder.unit_bytes(stripe));
         units.clear();
-        for i in from..from + shape.code.k() {
-            units.push((ShardIndex(i as u8), &shards[i][start..start + length]));
-        }
+        let present = shards.iter().enumerate().skip(from).take(shape.code.k());
+        units.extend(present.map(|(i, s)| (ShardIndex(i as u8), &s[start..start + length])));
         decoder.stripe(codec, &units).expect("units of our own");
         while let Some(more) = decoder.segment(codec, page).expect("a chunk of our own") {
             bytes += more;
@@ -535,7 +487,7 @@ fn decode_table(options: &Options) {
                     options,
                     source.len(),
                     &mut [
-                        ("gather", &mut || stages.borrow_mut().stripe_copy(true)),
+                        ("gather", &mut || stages.borrow_mut().gather(&shards[lost..lost + 10])),
                         ("RS", &mut restore),
                         ("open", &mut || stages.borrow_mut().open()),
                         ("decompress", &mut || stages.borrow_mut().decompress()),

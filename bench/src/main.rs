@@ -2,6 +2,8 @@
 //! interleaved; the figure is the median, with the least and the greatest beside it.
 
 mod ces;
+mod data;
+mod measure;
 mod table;
 
 const HELP: &str = "\

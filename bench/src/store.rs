@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Read, Seek, Write};
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::table::{Table, stats};
 
 /// A shard of a 16 MiB chunk with k = 10, and one of a small object.
 const SIZES: [Size; 2] = [
-    Size { name: "1.6 MiB", bytes: 1_677_722, at_once: 16 },
+    Size { name: "1.6 MiB", bytes: 1_677_722, at_once: 64 },
     Size { name: "16 KiB", bytes: 16_384, at_once: 256 },
 ];
 
@@ -45,6 +46,7 @@ struct Size {
 enum Contestant {
     BareEach,
     BareMany,
+    Device,
     Uring,
     Mio,
 }
@@ -53,7 +55,8 @@ impl Contestant {
     fn name(self) -> &'static str {
         match self {
             Contestant::BareEach => "bare O_DIRECT file, fdatasync each",
-            Contestant::BareMany => "bare O_DIRECT file, fdatasync per 64 MiB (limit)",
+            Contestant::BareMany => "bare O_DIRECT file, fdatasync per 64 MiB",
+            Contestant::Device => "the same in writes of 1 MiB (limit)",
             Contestant::Uring => "store on uring",
             Contestant::Mio => "store on mio",
         }
@@ -71,7 +74,7 @@ struct Measured {
 /// Measures and prints. `--dir PATH` says on which disk; the default is the current directory.
 pub fn run(options: &Options) -> Result<(), String> {
     let directory = directory(options)?;
-    let mut contestants = vec![Contestant::BareEach, Contestant::BareMany];
+    let mut contestants = vec![Contestant::BareEach, Contestant::BareMany, Contestant::Device];
     match uring_available() {
         Ok(()) => contestants.push(Contestant::Uring),
         Err(reason) => eprintln!("the store on uring is left out: {reason}"),
@@ -129,7 +132,7 @@ fn table(size: Size, contestants: &[Contestant], results: &[Vec<Measured>]) -> T
     let column = |results: &[Measured], value: fn(&Measured) -> f64| {
         stats(&results.iter().map(value).collect::<Vec<_>>())
     };
-    let limit = column(&results[1], |m| m.put_mb).median;
+    let limit = column(&results[2], |m| m.put_mb).median;
     for (contestant, results) in contestants.iter().zip(results) {
         let put = column(results, |m| m.put_mb);
         table.row(&[
@@ -153,6 +156,10 @@ fn measure(
     match contestant {
         Contestant::BareEach => bare(size, time, place, size.bytes).map_err(in_words),
         Contestant::BareMany => bare(size, time, place, 64 << 20).map_err(in_words),
+        Contestant::Device => {
+            let large = Size { bytes: 1 << 20, ..size };
+            bare(large, time, place, 64 << 20).map_err(in_words)
+        }
         Contestant::Uring => Node::open(DriverChoice::Uring, place)?.measure(size, time),
         Contestant::Mio => Node::open(DriverChoice::Mio, place)?.measure(size, time),
     }
@@ -160,16 +167,16 @@ fn measure(
 
 /// One write a shard, each in whole blocks, a sync every `sync_bytes`.
 fn bare(size: Size, time: Duration, place: &Path, sync_bytes: usize) -> io::Result<Measured> {
-    let file = bare_file(&place.join("bare"))?;
+    let mut file = bare_file(&place.join("bare"))?;
     let block = size.bytes.next_multiple_of(4096);
     let mut page: Page = PagePool::new(block, 1).take().expect("a fresh pool has its page");
     Entropy::new([7; 32]).fill(page.whole_mut());
     page.set_len(block);
     let start = Instant::now();
-    let (mut at, mut unsynced, mut count) = (0u64, 0, 0);
+    let (mut unsynced, mut count) = (0, 0);
     while start.elapsed() < time {
-        file.write_all_at(&page, at)?;
-        (at, unsynced, count) = (at + block as u64, unsynced + block, count + 1);
+        file.write_all(&page)?;
+        (unsynced, count) = (unsynced + block, count + 1);
         if unsynced >= sync_bytes {
             file.sync_data()?;
             unsynced = 0;
@@ -178,7 +185,8 @@ fn bare(size: Size, time: Duration, place: &Path, sync_bytes: usize) -> io::Resu
     file.sync_data()?;
     let took = start.elapsed().as_secs_f64();
     let (bytes, start) = ((count * size.bytes) as f64, Instant::now());
-    (0..count as u64).try_for_each(|n| file.read_exact_at(&mut page, n * block as u64))?;
+    file.rewind()?;
+    (0..count).try_for_each(|_| file.read_exact(&mut page))?;
     Ok(Measured {
         put_mb: bytes / took / 1e6,
         puts: count as f64 / took,
@@ -212,9 +220,9 @@ impl Node {
         let socket = bound.sockets.pop().expect("one core has one socket");
         let config = DriverConfig {
             choice,
-            receive_buffers: 1,
-            receive_buffers_max: 1,
-            send_slots: 1,
+            receive_buffers: 4,
+            receive_buffers_max: 4,
+            send_slots: 4,
             spin: Duration::ZERO,
             data_dir: Some(place.to_path_buf()),
         };
@@ -223,8 +231,7 @@ impl Node {
         driver.register(&pages);
         let config = StoreConfig::new(CoreId(0), 1, CAPACITY, UnixTime(0));
         let store = Store::new(config, pages);
-        let mut node =
-            Node { driver, store, waiting: VecDeque::new(), events: VecDeque::new() };
+        let mut node = Node { driver, store, waiting: VecDeque::new(), events: VecDeque::new() };
         loop {
             match node.next()? {
                 Event::Ready(_) => return Ok(node),
@@ -335,7 +342,8 @@ impl Node {
 
     /// Reads every shard, page by page; how many bytes.
     fn read_all(&mut self, count: u32, size: Size) -> Result<u64, String> {
-        let pages = (0..count).flat_map(|n| (0..size.bytes as u64).step_by(65536).map(move |at| (n, at)));
+        let pages =
+            (0..count).flat_map(|n| (0..size.bytes as u64).step_by(65536).map(move |at| (n, at)));
         let mut pages = pages.peekable();
         let (mut under_way, mut bytes) = (0, 0);
         loop {

@@ -1,6 +1,6 @@
-//! Bulk over one QUIC connection on loopback: our transport on our driver, beside quinn on tokio with
-//! the same cipher and the same datagram size, and beside the bare driver as the limit. The client is
-//! pinned to core 0, the server to core 1.
+//! Bulk over one QUIC connection on loopback: our transport on our driver, beside quinn on tokio
+//! with the same cipher and the same datagram size, and beside the bare driver as the limit. The
+//! client is pinned to core 0, the server to core 1.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use pangea_reactor::{
 };
 use pangea_transport::{
     Config, Congestion, ConnId, KeepAlive, Limits, StreamId, TRAIN_BYTES_MAX, TlsCrypto,
-    Transport, TransmitMeta,
+    TransmitMeta, Transport,
 };
 
 use crate::Options;
@@ -127,12 +127,8 @@ fn measure(
 
 /// quinn in two processes of its own; it prints `GBPS CPU_SECONDS_PER_GIB`.
 fn peer(binary: &Path, streams: usize, seconds: f64) -> Result<Sample, String> {
-    let arguments = [
-        "bulk".to_owned(),
-        streams.to_string(),
-        seconds.to_string(),
-        MTU_ETHERNET.to_string(),
-    ];
+    let arguments =
+        ["bulk".to_owned(), streams.to_string(), seconds.to_string(), MTU_ETHERNET.to_string()];
     let said = |e| format!("{} cannot be run: {e}", binary.display());
     let output = Command::new(binary).args(arguments).output().map_err(said)?;
     let text = String::from_utf8_lossy(&output.stdout);

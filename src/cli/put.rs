@@ -14,7 +14,7 @@ use super::common::ClientArgs;
 use super::exit::{DEGRADED, Failure, Kind};
 use super::node::plural;
 use super::screen::{Screen, seconds};
-use super::stop::Stop;
+use super::stop::{Patient, Stop};
 use crate::client::{PutFailed, PutReport, PutState, Source};
 use crate::config::{Compress, PutSettings};
 use crate::output::{Access, OutputFailed, OutputFile, Replace};
@@ -65,18 +65,23 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let label = object_name(args, &mut context.screen)?;
     let options = settings.options(peers, compress, label)?;
     let link_out = args.link_out.as_deref().map(|path| LinkOut::prepare(path, args)).transpose()?;
-    let source = open_source(&args.file)?;
+    let stop = Stop::on_signals()?;
+    let source = open_source(&args.file, &stop)?;
     if options.peers.is_empty() {
         return Err(PutFailed::NoPeers.into());
     }
 
-    let stop = Stop::on_signals()?;
     let mut client = args.client.start(&context.config)?;
     let screen = &mut context.screen;
-    let report = client.put(source, &options, &mut |progress| {
+    let put = client.put(source, &options, &mut |progress| {
         screen.progress(progress);
         stop.flow()
-    })?;
+    });
+    let report = match put {
+        // The source ended because it was told to.
+        Err(PutFailed::Source(_)) if stop.asked() => return Err(PutFailed::Interrupted.into()),
+        other => other?,
+    };
     context.screen.clear();
     show(&report, link_out, &mut context.screen)
 }
@@ -105,9 +110,10 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn open_source(path: &Path) -> Result<Source, Failure> {
+fn open_source(path: &Path, stop: &Stop) -> Result<Source, Failure> {
     if is_stdin(path) {
-        return Ok(Source::Stream(Box::new(io::stdin())));
+        let stdin = stdin().map_err(|cause| Failure::file(format!("stdin: {cause}")))?;
+        return Ok(Source::Stream(Box::new(Patient::new(stdin, stop.clone()))));
     }
     let shown = path.display();
     let failed = |cause: io::Error| match cause.kind() {
@@ -127,8 +133,20 @@ fn open_source(path: &Path) -> Result<Source, Failure> {
     match metadata.is_file() {
         true => Ok(Source::File(file)),
         // A pipe or a device has no length to be read in parallel.
-        false => Ok(Source::Stream(Box::new(file))),
+        false => Ok(Source::Stream(Box::new(Patient::new(file, stop.clone())))),
     }
+}
+
+/// Stdin without the buffer that would hide from a wait what was read ahead.
+#[cfg(unix)]
+fn stdin() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+#[cfg(not(unix))]
+fn stdin() -> io::Result<io::Stdin> {
+    Ok(io::stdin())
 }
 
 /// The file for the link, tried before anything is stored.

@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: the first asks to stop in order, the second stops at once.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,6 +44,50 @@ impl Stop {
         match self.asked() {
             true => Err(Failure::new(Kind::Interrupted, "interrupted")),
             false => Ok(()),
+        }
+    }
+}
+
+/// A source that may have nothing to say for hours, such as a terminal or a pipe: reading it ends
+/// when the user asks to stop.
+pub struct Patient<R> {
+    source: R,
+    stop: Stop,
+}
+
+impl<R> Patient<R> {
+    /// Reads `source` until `stop`.
+    pub fn new(source: R, stop: Stop) -> Patient<R> {
+        Patient { source, stop }
+    }
+}
+
+#[cfg(unix)]
+impl<R: Read + std::os::fd::AsFd> Read for Patient<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        /// How often the stop flag is looked at.
+        const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            if self.stop.asked() {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut waiting = [PollFd::new(&self.source, PollFlags::IN)];
+            match poll(&mut waiting, Some(&LOOK_EVERY)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.source.read(out),
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl<R: Read> Read for Patient<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.stop.asked() {
+            true => Err(io::Error::other("interrupted")),
+            false => self.source.read(out),
         }
     }
 }

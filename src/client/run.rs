@@ -60,7 +60,8 @@ impl Client {
             Err(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         };
         let cores = Cores::start(spec(bind, config))?;
-        let stream_pages = u32::try_from(memory_bytes / (128 << 10)).unwrap_or(u32::MAX - 1).max(16);
+        let stream_pages =
+            u32::try_from(memory_bytes / (128 << 10)).unwrap_or(u32::MAX - 1).max(16);
         let stream_pages = PagePool::new(128 << 10, stream_pages);
         Ok(Client { cores, numbers: Numbers::default(), memory_bytes, stream_pages })
     }
@@ -116,7 +117,8 @@ impl Client {
             Sink::Stream(stream) => (None, Some(stream)),
         };
         let files = output.clone().unwrap_or_default();
-        let spec = GetSpec { link, peers: options.peers.clone(), output, cores: self.cores.count() };
+        let spec =
+            GetSpec { link, peers: options.peers.clone(), output, cores: self.cores.count() };
         let mut get = match Get::new(spec, std::mem::take(&mut self.numbers)) {
             Ok(get) => get,
             Err((error, numbers)) => {
@@ -513,4 +515,3 @@ fn stat_report(outcome: StatOutcome) -> StatReport {
         holders: outcome.holders.into_iter().map(holder).collect(),
     }
 }
-

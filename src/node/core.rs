@@ -208,8 +208,7 @@ impl Core {
         }
         let trim_at = (!self.trimmed).then_some(idle_at);
         // What was refused is tried again soon: its receiver may not know to wake us.
-        let retry_at =
-            (!self.parcels.is_empty()).then(|| now + Duration::from_millis(1));
+        let retry_at = (!self.parcels.is_empty()).then(|| now + Duration::from_millis(1));
         [self.engine.deadline(), trim_at, retry_at].into_iter().flatten().min()
     }
 

@@ -128,7 +128,16 @@ impl Cores {
             driver = Some(opening?);
         }
         let (driver, driver_why) = driver.expect("there is at least one core");
-        Ok(Cores { ends: control, signal, figures, bound: local, steer, driver, driver_why, threads })
+        Ok(Cores {
+            ends: control,
+            signal,
+            figures,
+            bound: local,
+            steer,
+            driver,
+            driver_why,
+            threads,
+        })
     }
 
     pub(crate) fn count(&self) -> u8 {
@@ -183,15 +192,19 @@ impl Cores {
 
     /// Stops at once.
     pub(crate) fn abort(&mut self) {
-        for core in 0..self.count() {
-            self.send(CoreId(core), Parcel::Abort);
-        }
-        self.ends.flush();
         let _ = self.join();
     }
 
-    /// Why the cores ended, if one failed.
+    /// Why the cores ended, if one failed. What still runs is stopped at once.
     pub(crate) fn join(&mut self) -> Result<(), String> {
+        for core in 0..self.threads.len() {
+            if !self.threads[core].is_finished() {
+                let to = CoreId(u8::try_from(core).expect("at most 128 cores"));
+                // A full ring belongs to a core that no longer reads: it is ending by itself.
+                let _ = self.ends.send(to, Parcel::Abort);
+            }
+        }
+        self.ends.flush();
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             let ended = thread.join().unwrap_or_else(|_| Err("a core panicked".to_owned()));
@@ -245,9 +258,8 @@ impl Blueprint {
         Ok(Blueprint {
             identity: Arc::new(spec.identity),
             options: spec.options,
-            count: u8::try_from(count).map_err(|_| {
-                StartFailed::Other("more than 128 cores cannot be used".to_owned())
-            })?,
+            count: u8::try_from(count)
+                .map_err(|_| StartFailed::Other("more than 128 cores cannot be used".to_owned()))?,
             data_dir: spec.data_dir,
             capacity_bytes: spec.capacity_bytes,
             accept: spec.accept,

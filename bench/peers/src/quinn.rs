@@ -1,6 +1,7 @@
-//! quinn 0.11 on tokio, bulk over one connection on loopback, in two processes: this one is the client
-//! on core 0 and starts itself again as the server on core 1. Each side is one current-thread
-//! runtime. AES-128-GCM, X25519, 4 MiB of socket buffers, no resumption; quinn's own defaults else.
+//! quinn 0.11 on tokio, bulk over one connection on loopback, in two processes: this one is the
+//! client on core 0 and starts itself again as the server on core 1. Each side is one
+//! current-thread runtime. AES-128-GCM, X25519, 4 MiB of socket buffers, no resumption; quinn's own
+//! defaults else.
 //!
 //! `peer-quinn bulk STREAMS SECONDS MTU` prints `GBPS CPU_SECONDS_PER_GIB`.
 

@@ -41,7 +41,9 @@ pub enum DecodeFailed {
         expected: usize,
     },
     /// The header is none that the manifest's suite and segment size allow.
-    #[error("chunk {}: its header does not match the manifest; the origin encoded it wrongly", chunk.0)]
+    #[error(
+        "chunk {}: its header does not match the manifest; the origin encoded it wrongly", chunk.0
+    )]
     Header {
         /// The chunk.
         chunk: ChunkNumber,
@@ -82,7 +84,9 @@ pub enum DecodeFailed {
         expected: usize,
     },
     /// The footer does not open or says other lengths than the segments had.
-    #[error("chunk {}: its footer contradicts its segments; the origin encoded it wrongly", chunk.0)]
+    #[error(
+        "chunk {}: its footer contradicts its segments; the origin encoded it wrongly", chunk.0
+    )]
     Footer {
         /// The chunk.
         chunk: ChunkNumber,

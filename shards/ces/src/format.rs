@@ -30,7 +30,7 @@ const _: () = assert!(
     CHUNK_BYTES_MAX / SEGMENT_BYTES_SMALL as u64 * WORD_BYTES as u64 + FOOTER_BYTES_MIN
         <= SEGMENT_BYTES_SMALL as u64
 );
-const _: () = assert!(UNIT_BYTES as u64 % UNIT_ALIGN == 0);
+const _: () = assert!((UNIT_BYTES as u64).is_multiple_of(UNIT_ALIGN));
 
 const FOOTER_BYTES_MIN: u64 = 24;
 const HEADER_BYTES_U64: u64 = HEADER_BYTES as u64;

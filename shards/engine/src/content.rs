@@ -28,15 +28,17 @@ impl ChunkHasher {
     pub(crate) fn new(offset: u64) -> ChunkHasher {
         assert!(offset.is_multiple_of(LEAF_BYTES), "chunks begin at whole leaves");
         let leaves = ContentLeaves { leaves: Vec::new(), sole: Hash::of(&[]) };
-        let mut hasher = ChunkHasher { leaf: blake3::Hasher::new(), leaf_bytes: 0, offset, leaves };
-        hasher.leaf.set_input_offset(offset);
-        hasher
+        let mut leaf = blake3::Hasher::new();
+        leaf.set_input_offset(offset);
+        ChunkHasher { leaf, leaf_bytes: 0, offset, leaves }
     }
 
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.leaf_bytes == LEAF_BYTES {
                 self.close_leaf();
+                self.leaf = blake3::Hasher::new();
+                self.leaf.set_input_offset(self.offset);
             }
             let room = usize::try_from(LEAF_BYTES - self.leaf_bytes).expect("a leaf is 1 MiB");
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -61,8 +63,6 @@ impl ChunkHasher {
         self.leaves.leaves.push(Hash(self.leaf.finalize_non_root()));
         self.offset += self.leaf_bytes;
         self.leaf_bytes = 0;
-        self.leaf.reset();
-        self.leaf.set_input_offset(self.offset);
     }
 }
 

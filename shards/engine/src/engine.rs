@@ -436,7 +436,11 @@ impl Engine {
         match event {
             NetEvent::Connected { conn, side: Side::Dialled, .. } => {
                 self.conns.insert(conn);
-                self.shared.transport.keep_alive(self.shared.now, conn, KeepAlive::Every(KEEP_ALIVE));
+                self.shared.transport.keep_alive(
+                    self.shared.now,
+                    conn,
+                    KeepAlive::Every(KEEP_ALIVE),
+                );
                 if let Some(peer) = self.shared.links.connected(conn) {
                     self.link_changed(peer);
                 }

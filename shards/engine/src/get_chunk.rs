@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use bytes::Bytes;
 use pangea_base::file::{FileDone, FileOp, FileValue};
 use pangea_base::{ChunkNumber, Hash, Page, PeerAddr, PeerId, ShardIndex, ShardKey};
 use pangea_ces::{ChunkShape, Decoder, Suite};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
-use bytes::Bytes;
 use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
 
 use crate::content::ChunkHasher;
@@ -351,7 +351,8 @@ impl GetJob {
     }
 
     fn active(&self) -> usize {
-        let active = |source: &&Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
+        let active =
+            |source: &&Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
         let mut indices: Vec<ShardIndex> =
             self.sources.iter().filter(active).map(|source| source.index).collect();
         indices.sort_unstable();
@@ -381,7 +382,8 @@ impl GetJob {
 
     fn index_in_use(&self, at: usize) -> bool {
         let index = self.sources[at].index;
-        let busy = |source: &Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
+        let busy =
+            |source: &Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
         self.sources.iter().any(|source| source.index == index && busy(source))
     }
 
@@ -513,7 +515,8 @@ impl Source {
 
     fn leave(&mut self, shared: &mut Shared, state: SourceState) {
         if let SourceState::Receiving(conn, stream) = self.state {
-            let code = if state == SourceState::Complete { request::DONE } else { request::CANCELLED };
+            let code =
+                if state == SourceState::Complete { request::DONE } else { request::CANCELLED };
             shared.drop_stream(conn, stream, code);
         }
         if matches!(state, SourceState::Spare | SourceState::Gone) {

@@ -197,8 +197,7 @@ impl Ledger {
         self.reserved += bytes;
         *self.by_owner.entry(owner).or_default() += bytes;
         *self.by_prefix.entry(from).or_default() += bytes;
-        let reservation =
-            Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
+        let reservation = Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
         self.grants.insert(nonce, reservation);
         Ok((nonce, expires))
     }
@@ -332,7 +331,12 @@ mod tests {
             ledger.answer(*now, *wall, identity, entropy, question)
         }
 
-        fn grant(&mut self, peer: u8, from: IpAddr, bytes: u64) -> Result<Box<Grant>, StoreRefusal> {
+        fn grant(
+            &mut self,
+            peer: u8,
+            from: IpAddr,
+            bytes: u64,
+        ) -> Result<Box<Grant>, StoreRefusal> {
             let origin = PeerId([peer; 32]);
             let locator = Locator([9; 32]);
             match self.ask(LedgerQuestion::Grant { origin, from, locator, bytes }) {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::file::{FileDone, FileOp, FileValue};
-use pangea_base::{Code, GROUP_BYTES, Page, PeerId, ShardIndex, ShardKey};
+use pangea_base::{GROUP_BYTES, Page, PeerId, ShardIndex, ShardKey};
 use pangea_ces::{ChunkPlan, ChunkSealed, Encoder, End, Padding};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
-    ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, limits::CAUCHY_SHARDS_MAX, shard_bytes, unit_header,
+    ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, shard_bytes, unit_header,
 };
 
 use crate::limits::{PATIENCE, SLOW_AFTER, SOURCE_AHEAD_PAGES};
@@ -71,8 +71,7 @@ impl PutJob {
         let n = spec.plan.code.n();
         assert_eq!(spec.holders.len(), n, "one holder per shard");
         let salt = shared.entropy.array();
-        let encoder =
-            Encoder::start(&mut shared.codec, spec.plan, spec.chunk, &spec.key, salt);
+        let encoder = Encoder::start(&mut shared.codec, spec.plan, spec.chunk, &spec.key, salt);
         let now = shared.now;
         let targets = std::mem::take(&mut spec.holders);
         let targets = targets.into_iter().map(|to| Target::new(now, to)).collect();
@@ -382,7 +381,9 @@ impl PutJob {
                 }
                 Err(why) => self.fail(shared, index, format!("it misbehaved: {why}")),
             },
-            StoreResponse::Refused(refusal) => self.fail(shared, index, format!("it refused: {refusal}")),
+            StoreResponse::Refused(refusal) => {
+                self.fail(shared, index, format!("it refused: {refusal}"))
+            }
             StoreResponse::BlobStored => {
                 self.fail(shared, index, "it misbehaved: it answered another request".to_owned())
             }
@@ -534,7 +535,7 @@ impl SourcePages {
 fn entry(spec: &PutChunk, sealed: &ChunkSealed) -> ChunkEntry {
     let parts = ChunkParts {
         suite: spec.plan.suite.id(),
-        scheme: scheme(spec.plan.code),
+        scheme: pangea_code::SCHEME_CAUCHY,
         k: u8::try_from(spec.plan.code.k()).expect("a code has at most 255 shards"),
         m: u8::try_from(spec.plan.code.m()).expect("a code has at most 255 shards"),
         segment_bytes: spec.plan.segment_bytes,
@@ -544,11 +545,6 @@ fn entry(spec: &PutChunk, sealed: &ChunkSealed) -> ChunkEntry {
         roots: sealed.roots.clone(),
     };
     ChunkEntry::try_from(parts).expect("what the encoder made is consistent")
-}
-
-/// Which coder makes the parity: 1 Cauchy over GF(2^8), 2 reed-solomon-simd for wide codes.
-fn scheme(code: Code) -> u8 {
-    if code.n() <= CAUCHY_SHARDS_MAX { 1 } else { 2 }
 }
 
 /// What a shard of a chunk of `plaintext` bytes can have at most, known before it is encoded.

@@ -287,6 +287,7 @@ impl Store {
         let entry = self.extent_file(partition, extent);
         entry.state = ExtentState::Open(file);
         let waiting = std::mem::take(&mut entry.waiting);
+        self.open_extents.push_back((partition, extent));
         for Waiting { at, page, work } in waiting {
             self.do_extent_work(partition, extent, file, at, page, work);
         }
@@ -302,28 +303,23 @@ impl Store {
         self.tidy_extent(partition, extent);
     }
 
-    /// Closes one extent in which nothing happens, if too many are open.
+    /// Closes the extents that were opened first and in which nothing happens, if too many are open.
     fn close_an_extent(&mut self) {
-        let open = |file: &ExtentFile| match file.state {
-            ExtentState::Open(id) if file.quiet() && !file.dirty => Some(id),
-            _ => None,
-        };
-        let parts = self.partitions.iter();
-        let count: usize = parts.map(|(_, part)| part.files.len()).sum();
-        if count < EXTENTS_OPEN_MAX {
-            return;
-        }
-        let mut candidates = Vec::new();
-        for (partition, part) in &self.partitions {
-            let files = part.files.iter();
-            candidates.extend(files.filter_map(|(n, file)| Some((*partition, *n, open(file)?))));
-        }
-        if candidates.len() >= EXTENTS_OPEN_MAX {
-            // The first is the oldest, so the least likely to be written again.
-            let (partition, extent, file) = candidates[0];
-            self.extent_file(partition, extent).state = ExtentState::Closing;
-            let purpose = Purpose::ExtentStep { partition, extent };
-            self.ops.submit(FileOp::Close { file }, None, purpose);
+        for _ in 0..self.open_extents.len() {
+            if self.open_extents.len() < EXTENTS_OPEN_MAX {
+                return;
+            }
+            let Some((partition, extent)) = self.open_extents.pop_front() else { return };
+            let file = self.partition(partition).files.get_mut(&extent);
+            let Some(file) = file else { continue };
+            let ExtentState::Open(id) = file.state else { continue };
+            if file.quiet() && !file.dirty {
+                file.state = ExtentState::Closing;
+                let purpose = Purpose::ExtentStep { partition, extent };
+                self.ops.submit(FileOp::Close { file: id }, None, purpose);
+            } else {
+                self.open_extents.push_back((partition, extent));
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use crate::extents::{At, ExtentState, fault_of};
 use crate::format::blocks_for;
 use crate::index::block_of;
 use crate::limits::{
-    BLOB_BYTES_MAX, BLOB_WRITES_MAX, BLOBS_MAX, BLOCK_BYTES, PAGE_BLOCKS, PAGE_BYTES,
-    PAGES_PER_WRITE_MAX, RUNS_MAX, SHARD_BYTES_MAX, SHARDS_MAX, WRITES_MAX,
+    BLOB_BYTES_MAX, BLOB_WRITES_MAX, BLOCK_BYTES, PAGE_BLOCKS, PAGE_BYTES, PAGES_PER_WRITE_MAX,
+    RUNS_MAX, SHARD_BYTES_MAX, WRITES_MAX,
 };
 use crate::ops::Work;
 use crate::space::Run;
@@ -31,8 +31,9 @@ impl Store {
         if self.writes.shards >= WRITES_MAX {
             return Err(StoreRefused::TooManyWrites { limit: WRITES_MAX });
         }
-        if self.index.shard_count() + self.writes.shards >= SHARDS_MAX {
-            return Err(StoreRefused::TooMany { limit: SHARDS_MAX });
+        let limit = self.config.shards_max;
+        if self.index.shard_count() + self.writes.shards >= limit {
+            return Err(StoreRefused::TooMany { limit });
         }
         self.begin_write(Key::Shard(key), meta, None)
     }
@@ -53,8 +54,9 @@ impl Store {
         if self.writes.blobs >= BLOB_WRITES_MAX {
             return Err(StoreRefused::TooManyWrites { limit: BLOB_WRITES_MAX });
         }
-        if self.index.blob_count() + self.writes.blobs >= BLOBS_MAX {
-            return Err(StoreRefused::TooMany { limit: BLOBS_MAX });
+        let limit = self.config.blobs_max;
+        if self.index.blob_count() + self.writes.blobs >= limit {
+            return Err(StoreRefused::TooMany { limit });
         }
         let code = Code::new(1, 0).expect("one copy is a code");
         let meta = ShardMeta { owner, code, lease: UnixTime(0), length_max };
@@ -190,8 +192,8 @@ impl Store {
             || (write.in_flight < PAGES_PER_WRITE_MAX && self.pages.available() > 0)
     }
 
-    /// Ends a shard; [`Event::Stored`] or [`Event::WriteFailed`] follows, the latter at once if the
-    /// write is over already for a reason that an event has told, in which case nothing follows.
+    /// Ends a shard; [`Event::Stored`] or [`Event::WriteFailed`] follows. Nothing follows if the
+    /// write is over already: an event has said so.
     pub fn commit(&mut self, id: WriteId) {
         self.work = true;
         if self.writes.get(id).is_some_and(|write| write.stage == Stage::Open) {

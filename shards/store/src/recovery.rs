@@ -8,7 +8,7 @@ use pangea_base::file::{FileFault, FileId, FileName, FileOp, FileValue, OpenMode
 use crate::extents::{ExtentFile, ExtentState};
 use crate::format::{Entry, Place, Put, VERSION, Version, version_block, version_of};
 use crate::journal::{Item, OpenJournal};
-use crate::limits::{BLOBS_MAX, BLOCK_BYTES, PAGE_BYTES, SHARDS_MAX};
+use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::names::{self, Named};
 use crate::ops::Purpose;
 use crate::scan::{Mode, Replay, Survey};
@@ -356,14 +356,13 @@ impl Store {
             }
         }
         self.give_back(page);
-        let limit = match () {
-            () if self.index.shard_count() > SHARDS_MAX => Some(SHARDS_MAX),
-            () if self.index.blob_count() > BLOBS_MAX => Some(BLOBS_MAX),
-            () => None,
-        };
-        match limit {
-            Some(limit) => self.fail_open(OpenFailed::TooMany { limit }),
-            None => self.read_journal(),
+        let (shards_max, blobs_max) = (self.config.shards_max, self.config.blobs_max);
+        if self.index.shard_count() > shards_max {
+            self.fail_open(OpenFailed::TooMany { limit: shards_max });
+        } else if self.index.blob_count() > blobs_max {
+            self.fail_open(OpenFailed::TooMany { limit: blobs_max });
+        } else {
+            self.read_journal();
         }
     }
 

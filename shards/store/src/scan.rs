@@ -184,3 +184,94 @@ pub(crate) enum Mode {
     /// All that is valid.
     Salvage,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use pangea_base::{ChunkNumber, Locator, PagePool, ShardIndex, ShardKey};
+
+    use super::*;
+    use crate::format::{Packer, delete_bytes};
+    use crate::types::Key;
+
+    const PLACE: Place = Place { partition: 0, generation: 1 };
+
+    /// Blocks of one commit, or of the snapshot, with `entries` deletions whose chunks count up.
+    fn written(chain: Chain, kind: BlockKind, entries: u32) -> (Vec<u8>, Chain) {
+        let pool = PagePool::new(65536, 1);
+        let mut packer = Packer::new(pool.take().unwrap(), chain, kind);
+        for number in 0..entries {
+            let chunk = ChunkNumber(chain.entries as u32 * 1000 + number);
+            let key = ShardKey { locator: Locator([1; 32]), chunk, index: ShardIndex(0) };
+            let mut bytes = [0; 64];
+            let length = delete_bytes(&Key::Shard(key), &mut bytes);
+            assert!(packer.push(&bytes[..length]));
+        }
+        let last = match kind {
+            BlockKind::Commit => BlockKind::Commit,
+            _ => BlockKind::SnapshotEnd,
+        };
+        let packed = packer.finish(last);
+        (packed.page.to_vec(), packed.chain)
+    }
+
+    /// A snapshot and `commits` commits of these many entries.
+    fn journal(commits: &[u32]) -> (Vec<u8>, Chain) {
+        let (mut file, mut chain) = written(Chain::start(PLACE), BlockKind::Snapshot, 0);
+        for entries in commits {
+            let (bytes, next) = written(chain, BlockKind::Commit, *entries);
+            file.extend(bytes);
+            chain = next;
+        }
+        (file, chain)
+    }
+
+    fn replay(file: &[u8]) -> (usize, Replay) {
+        let mut survey = Survey::new(PLACE);
+        file.chunks(4096).for_each(|block| survey.block(block));
+        assert!(survey.usable());
+        let mut replay = Replay::new(&survey, Mode::Strict);
+        let blocks = file.chunks(4096).take(survey.blocks() as usize);
+        let entries = blocks.map(|block| replay.block(block).len()).sum();
+        (entries, replay)
+    }
+
+    #[test]
+    fn a_block_of_a_commit_that_was_written_anew_does_not_hold() {
+        // Three blocks that were refused for want of space but are on the disk…
+        let (file, chain) = journal(&[5]);
+        let (refused, _) = written(chain, BlockKind::Commit, 250);
+        assert_eq!(refused.len(), 3 * 4096);
+        // …and the shorter commit that took their place.
+        let (again, _) = written(chain, BlockKind::Commit, 7);
+        assert_eq!(again.len(), 4096);
+        let whole = [&file[..], &again, &refused[4096..]].concat();
+        let (entries, replay) = replay(&whole);
+        assert_eq!((entries, replay.cut_blocks, replay.damaged_blocks), (12, 2, 0));
+        assert!(!replay.clean());
+    }
+
+    #[test]
+    fn a_torn_commit_does_not_hold_behind_its_first_missing_block() {
+        let (file, chain) = journal(&[5, 3]);
+        let (torn, _) = written(chain, BlockKind::Commit, 250);
+        let mut whole = [&file[..], &torn].concat();
+        let middle = file.len() + 4096;
+        whole[middle..middle + 4096].fill(0);
+        let (entries, replay) = replay(&whole);
+        // The first block of it holds: its shards' data were durable before it was written.
+        assert_eq!(entries as u64, 8 + replay.chain.entries - 8);
+        assert!(entries > 8 && entries < 258);
+        assert_eq!((replay.cut_blocks, replay.damaged_blocks), (1, 0));
+    }
+
+    #[test]
+    fn damage_in_a_commit_of_several_blocks_costs_one_block_of_it() {
+        let (mut file, _) = journal(&[250, 4, 2]);
+        file[2 * 4096 + 500] ^= 1;
+        let (entries, replay) = replay(&file);
+        assert_eq!(replay.damaged_blocks, 1);
+        assert_eq!(entries as u64 + replay.lost_entries, 256);
+        assert!(replay.lost_entries > 50 && replay.cut_blocks == 0);
+    }
+}

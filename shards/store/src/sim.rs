@@ -149,6 +149,13 @@ impl Disk {
         self.pending.push(request);
     }
 
+    /// The process that used the disk is gone: what it had submitted is not done, its files are
+    /// closed; what it had written is there, synced or not.
+    pub fn kill(&mut self) {
+        self.pending.clear();
+        self.handles.fill(None);
+    }
+
     /// Executes one of the operations that were submitted; `None` if there is none.
     pub fn step(&mut self) -> Option<FileDone> {
         let last = self.pending.len().checked_sub(1)? as u64;

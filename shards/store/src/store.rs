@@ -9,8 +9,8 @@ use crate::extents::{At, ExtentFile};
 use crate::index::Index;
 use crate::journal::{Item, Journal};
 use crate::limits::{
-    BLOCK_BYTES, DELETES_MAX, EXPIRE_STEP_MAX, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN,
-    JOURNAL_KEPT_BYTES, ORPHAN_SECONDS, PAGE_BYTES, PARTITIONS,
+    BLOBS_MAX, BLOCK_BYTES, DELETES_MAX, EXPIRE_STEP_MAX, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN,
+    JOURNAL_KEPT_BYTES, ORPHAN_SECONDS, PAGE_BYTES, PARTITIONS, SHARDS_MAX,
 };
 use crate::ops::{Ops, Purpose, Work};
 use crate::reads::Reads;
@@ -43,6 +43,8 @@ pub struct Store {
     pub(crate) releasing: Vec<(u8, Run)>,
     /// Extents whose header waits for a page.
     pub(crate) needs_page: VecDeque<(u8, u32)>,
+    /// Extents whose file is open, or was; those opened first come first.
+    pub(crate) open_extents: VecDeque<(u8, u32)>,
     /// Why no more is written, if so.
     pub(crate) poisoned: Option<String>,
     pub(crate) now: UnixTime,
@@ -106,6 +108,7 @@ impl Store {
             forgetting: BTreeSet::new(),
             releasing: Vec::new(),
             needs_page: VecDeque::new(),
+            open_extents: VecDeque::new(),
             poisoned: None,
             expire_last: None,
             work: true,
@@ -417,6 +420,7 @@ fn check(config: &StoreConfig, pages: &PagePool) {
     let extent = config.extent_bytes;
     assert!((EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent), "extents of {extent} bytes");
     assert!(extent.is_multiple_of(page), "an extent is whole pages");
+    assert!(config.shards_max <= SHARDS_MAX && config.blobs_max <= BLOBS_MAX, "the index's limits");
     let step = config.journal_step_bytes;
     assert!(step.is_multiple_of(page) && step >= 2 * JOURNAL_KEPT_BYTES, "steps of {step} bytes");
 }

@@ -5,7 +5,8 @@ use pangea_base::file::{FileFault, FileRequest};
 use pangea_base::{Code, CoreId, GroupTable, Hash, Locator, Page, PeerId, ShardKey, UnixTime};
 
 use crate::limits::{
-    EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, JOURNAL_BYTES, JOURNAL_STEP_BYTES, PAGE_BYTES, PARTITIONS,
+    BLOBS_MAX, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, JOURNAL_BYTES, JOURNAL_STEP_BYTES, PAGE_BYTES,
+    PARTITIONS, SHARDS_MAX,
 };
 
 /// What a core's store is told.
@@ -21,6 +22,10 @@ pub struct StoreConfig {
     pub journal_bytes: u64,
     /// A journal is extended by this much at a time, a multiple of 64 KiB, at least 128 KiB.
     pub journal_step_bytes: u64,
+    /// Shards that may be held; [`crate::limits::SHARDS_MAX`] at most.
+    pub shards_max: usize,
+    /// Blobs that may be held; [`crate::limits::BLOBS_MAX`] at most.
+    pub blobs_max: usize,
     /// The time now; later times come with [`crate::Store::expire`].
     pub now: UnixTime,
 }
@@ -36,6 +41,8 @@ impl StoreConfig {
             extent_bytes: extent_bytes(capacity_bytes),
             journal_bytes: JOURNAL_BYTES,
             journal_step_bytes: JOURNAL_STEP_BYTES,
+            shards_max: SHARDS_MAX,
+            blobs_max: BLOBS_MAX,
             now,
         }
     }
@@ -305,7 +312,7 @@ pub enum OpenFailed {
     /// More than a core may hold.
     #[error("the store holds more than {limit} shards on one core; start the node with more cores")]
     TooMany {
-        /// [`crate::limits::SHARDS_MAX`] or [`crate::limits::BLOBS_MAX`].
+        /// The configured number of shards or blobs.
         limit: usize,
     },
 }
@@ -386,7 +393,7 @@ pub enum StoreRefused {
     /// The index is full.
     #[error("{limit} are held, which is the limit of one core")]
     TooMany {
-        /// [`crate::limits::SHARDS_MAX`] or [`crate::limits::BLOBS_MAX`].
+        /// The configured number of shards or blobs.
         limit: usize,
     },
     /// The journal failed.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::Limits;
 
-/// Prefixes that are watched at once. Beyond it a newcomer from a new prefix must prove its address.
+/// Prefixes that are watched at once. Beyond it a newcomer from a new prefix must prove its
+/// address.
 const PREFIXES_MAX: usize = 4096;
 
 /// The window in which attempts are counted.
@@ -61,6 +62,7 @@ pub(crate) struct Admission {
     incoming: u32,
     unvalidated: u32,
     prefixes: BTreeMap<Prefix, Watched>,
+    pruned: Option<Instant>,
 }
 
 /// What an accepted connection counts as; given back when it changes or ends.
@@ -116,9 +118,7 @@ impl Admission {
     /// Whether the prefix is watched, how many connections it holds, how often it tried lately.
     fn attempt(&mut self, now: Instant, prefix: Prefix) -> (bool, u32, u32) {
         if !self.prefixes.contains_key(&prefix) && self.prefixes.len() >= PREFIXES_MAX {
-            // At most once per window: what is pruned leaves room, and what is not stays recent.
-            let recent = |w: &Watched| now.saturating_duration_since(w.window_start) < RATE_WINDOW;
-            self.prefixes.retain(|_, watched| watched.connections > 0 || recent(watched));
+            self.prune(now);
             if self.prefixes.len() >= PREFIXES_MAX {
                 return (false, 0, 0);
             }
@@ -134,6 +134,17 @@ impl Admission {
         }
         watched.attempts = watched.attempts.saturating_add(1);
         (true, watched.connections, watched.attempts)
+    }
+
+    /// Forgets prefixes that hold nothing and were quiet. Once per window at most: a flood from
+    /// made-up addresses must not make every newcomer cost a walk over the table.
+    fn prune(&mut self, now: Instant) {
+        let recent = |at: Instant| now.saturating_duration_since(at) < RATE_WINDOW;
+        if self.pruned.is_some_and(recent) {
+            return;
+        }
+        self.pruned = Some(now);
+        self.prefixes.retain(|_, w| w.connections > 0 || recent(w.window_start));
     }
 
     /// Counts an accepted connection.

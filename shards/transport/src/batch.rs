@@ -21,8 +21,8 @@ const KEPT_IDLE: usize = 4;
 /// it is dropped: the pool keeps an empty remnant of each and asks whether it is alone again.
 #[derive(Default)]
 pub(crate) struct BatchPool {
-    /// Most recently used at the back: its memory is the warmest, and is free again if its datagrams
-    /// were read in the same turn.
+    /// Most recently used at the back: its memory is the warmest, and is free again if its
+    /// datagrams were read in the same turn.
     remnants: VecDeque<BytesMut>,
     buffers_max: usize,
 }
@@ -31,8 +31,8 @@ pub(crate) struct BatchPool {
 pub(crate) enum Cut {
     /// Datagrams share the batch's buffer.
     Shared(BytesMut),
-    /// Unread data already pins as much as it may: each datagram is copied by itself, so that it pins
-    /// only its own bytes.
+    /// Unread data already pins as much as it may: each datagram is copied by itself, so that it
+    /// pins only its own bytes.
     Apart,
 }
 
@@ -70,7 +70,8 @@ impl BatchPool {
             if buffer.try_reclaim(BATCH_BYTES) {
                 return Some(buffer);
             }
-            // Still read from. The oldest end is tried last, so a stuck one does not stay in the way.
+            // Still read from. The oldest end is tried last, so a stuck one does not stay in the
+            // way.
             if tried + 1 < TRIES {
                 self.remnants.push_front(buffer);
             } else {

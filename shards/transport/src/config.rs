@@ -32,8 +32,8 @@ const VERSIONS: [u32; 1] = [1];
 pub enum Congestion {
     /// RFC 9438; reproducible.
     Cubic,
-    /// quinn-proto's BBR. It draws its gain cycle from the process's random source, so two runs with
-    /// one seed differ: not for simulation.
+    /// quinn-proto's BBR. It draws its gain cycle from the process's random source, so two runs
+    /// with one seed differ: not for simulation.
     Bbr,
 }
 
@@ -64,8 +64,8 @@ pub struct Limits {
     pub receive_window_start: u32,
     /// Unread bytes of a whole connection at most.
     pub receive_window_max: u32,
-    /// Unread bytes of one stream. quinn-proto fixes it for a connection's life, so it is set to what
-    /// a fast long path needs, and the connection's window is what really binds.
+    /// Unread bytes of one stream. quinn-proto fixes it for a connection's life, so it is set to
+    /// what a fast long path needs, and the connection's window is what really binds.
     pub stream_receive_window: u32,
     /// Unacknowledged bytes of a connection at first.
     pub send_window_start: u32,
@@ -77,8 +77,8 @@ pub struct Limits {
     pub send_credit: u64,
     /// Memory of received batches that unread data may pin; beyond it datagrams are copied apart.
     pub batch_bytes_max: usize,
-    /// Answers without a connection (Retry, refusal, version negotiation, stateless reset) that wait
-    /// to be sent; further ones are dropped.
+    /// Answers without a connection (Retry, refusal, version negotiation, stateless reset) that
+    /// wait to be sent; further ones are dropped.
     pub responses_max: usize,
 }
 
@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn no_setting_of_quinn_is_left_to_its_default() {
-        // Every field by name: one that a later quinn-proto adds makes this fail until it is chosen.
+        // Every field by name: one that a later quinn-proto adds makes this fail until it is
+        // chosen.
         let chosen = format!("{:?}", config(0).transport());
         let expected = "TransportConfig { max_concurrent_bidi_streams: 8, \
             max_concurrent_uni_streams: 0, max_idle_timeout: Some(30000), \

@@ -45,8 +45,8 @@ pub enum Side {
     Accepted,
 }
 
-/// What [`crate::Transport::poll`] reports. Edges are complete: after `Readable` (and `StreamOpened`)
-/// read until `Blocked`; after a write that took nothing wait for `Writable`.
+/// What [`crate::Transport::poll`] reports. Edges are complete: after `Readable` (and
+/// `StreamOpened`) read until `Blocked`; after a write that took nothing wait for `Writable`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The handshake is done and the peer has proved who it is.
@@ -60,8 +60,8 @@ pub enum Event {
         /// Who began.
         side: Side,
     },
-    /// The connection is gone: exactly once for every dialled connection and for every accepted one,
-    /// also when it never became `Connected` (then `peer` is `None`).
+    /// The connection is gone: exactly once for every dialled connection and for every accepted
+    /// one, also when it never became `Connected` (then `peer` is `None`).
     Closed {
         /// The connection; no later event names it.
         conn: ConnId,
@@ -70,8 +70,8 @@ pub enum Event {
         /// Why.
         reason: ClosedReason,
     },
-    /// Someone's first packet was already wrong (another application protocol, no TLS), so there never
-    /// was a connection. For counting and for the log.
+    /// Someone's first packet was already wrong (another application protocol, no TLS), so there
+    /// never was a connection. For counting and for the log.
     Rejected {
         /// Who, as claimed.
         remote: SocketAddr,
@@ -168,7 +168,10 @@ pub enum ClosedReason {
     #[error("the peer takes no more connections now; try again later")]
     Refused,
     /// The handshake did not end in time.
-    #[error("no connection after {} s: nobody answers at this address, or UDP is blocked", .0.as_secs())]
+    #[error(
+        "no connection after {} s: nobody answers at this address, or UDP is blocked",
+        .0.as_secs()
+    )]
     HandshakeTimedOut(Duration),
     /// Nothing was heard for the idle timeout.
     #[error("nothing was heard from the peer for {} s", .0.as_secs())]

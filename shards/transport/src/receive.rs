@@ -22,8 +22,8 @@ struct Origin {
 }
 
 impl Transport {
-    /// A received GRO batch from `remote`: datagrams of `stride` bytes, the last may be shorter. The
-    /// data is copied once. `ecn` is the two bits of the IP header.
+    /// A received GRO batch from `remote`: datagrams of `stride` bytes, the last may be shorter.
+    /// The data is copied once. `ecn` is the two bits of the IP header.
     pub fn datagrams(
         &mut self,
         now: Instant,

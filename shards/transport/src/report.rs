@@ -162,7 +162,8 @@ impl Transport {
             self.events.push_back(Event::StreamOpened { conn: id, stream });
             self.events.push_back(Event::Readable { conn: id, stream });
         }
-        // quinn-proto makes table entries for every stream that may come, so there are few at first.
+        // quinn-proto makes table entries for every stream that may come, so there are few at
+        // first.
         let used = conn.proto.streams().remote_open_streams(Dir::Bi);
         if used * 2 >= u64::from(conn.streams_allowed) && conn.streams_allowed < most {
             conn.streams_allowed = conn.streams_allowed.saturating_mul(2).min(most);

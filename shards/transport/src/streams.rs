@@ -8,8 +8,8 @@ use crate::report::code;
 use crate::{ConnId, ReadFailed, ReadOutcome, StreamId, Transport, WriteFailed};
 
 impl Transport {
-    /// Opens a bidirectional stream. `None`: the peer allows no more now (`StreamsAvailable` follows)
-    /// or the connection is not established.
+    /// Opens a bidirectional stream. `None`: the peer allows no more now (`StreamsAvailable`
+    /// follows) or the connection is not established.
     pub fn open(&mut self, conn: ConnId) -> Option<StreamId> {
         let open = self.conn_mut(conn).filter(|open| open.phase == Phase::Established)?;
         open.proto.streams().open(Dir::Bi).map(StreamId)
@@ -79,9 +79,9 @@ impl Transport {
         })
     }
 
-    /// Gives up to `max` bytes, in order and uncopied, to `sink`, in one go: cheaper than reading piece
-    /// by piece. `Blocked` and `Finished` as for `read`; `Data` (empty) says that `max` was reached
-    /// and there may be more.
+    /// Gives up to `max` bytes, in order and uncopied, to `sink`, in one go: cheaper than reading
+    /// piece by piece. `Blocked` and `Finished` as for `read`; `Data` (empty) says that `max` was
+    /// reached and there may be more.
     pub fn read_into(
         &mut self,
         conn: ConnId,

@@ -12,8 +12,8 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Makes sure that `index` fires at `wanted` or before. `registered` is the connection's own note
-    /// of what stands in the queue.
+    /// Makes sure that `index` fires at `wanted` or before. `registered` is the connection's own
+    /// note of what stands in the queue.
     pub(crate) fn set(
         &mut self,
         index: u32,

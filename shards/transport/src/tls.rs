@@ -38,8 +38,8 @@ pub enum TlsFailed {
     Quic(#[from] quinn_proto::crypto::rustls::NoInitialCipherSuite),
 }
 
-/// Sessions of a real node: mutual TLS 1.3 with aws-lc-rs, libp2p certificates, ALPN `pangea/1`, the
-/// quickest cipher of this CPU first; no early data, no tickets, no resumption, no key log.
+/// Sessions of a real node: mutual TLS 1.3 with aws-lc-rs, libp2p certificates, ALPN `pangea/1`,
+/// the quickest cipher of this CPU first; no early data, no tickets, no resumption, no key log.
 pub struct TlsCrypto {
     provider: Arc<CryptoProvider>,
     certified: Arc<SingleCertAndKey>,

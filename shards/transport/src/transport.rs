@@ -81,8 +81,8 @@ pub(crate) struct Slot {
     pub(crate) conn: Option<Box<Conn>>,
 }
 
-/// The QUIC endpoint of one core with all its connections. See the crate's description for the order
-/// of calls.
+/// The QUIC endpoint of one core with all its connections. See the crate's description for the
+/// order of calls.
 pub struct Transport {
     pub(crate) config: Config,
     pub(crate) endpoint: Endpoint,

@@ -29,25 +29,21 @@ pub(super) unsafe fn gfni512(
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) {
-    let step = step_bytes(matrix, ROWS_512);
-    for start in (0..bytes).step_by(step) {
-        for row in (0..matrix.rows).step_by(ROWS_512) {
-            let end = bytes.min(start + step);
-            let group = Group { matrix, row, start, end, sources, outputs };
-            // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
-            //   kernel that is picked takes, and `end <= bytes`.
-            // CHECKED: tests::every_kernel_agrees_with_the_definition.
-            unsafe {
-                match matrix.rows - row {
-                    1 => gfni512_rows::<1, 4>(group),
-                    2 => gfni512_rows::<2, 4>(group),
-                    3 => gfni512_rows::<3, 4>(group),
-                    4 => gfni512_rows::<4, 4>(group),
-                    5 => gfni512_rows::<5, 2>(group),
-                    6 => gfni512_rows::<6, 2>(group),
-                    7 => gfni512_rows::<7, 2>(group),
-                    _ => gfni512_rows::<8, 2>(group),
-                }
+    for row in (0..matrix.rows).step_by(ROWS_512) {
+        let group = Group { matrix, row, bytes, sources, outputs };
+        // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
+        //   kernel that is picked takes.
+        // CHECKED: tests::every_kernel_agrees_with_the_definition.
+        unsafe {
+            match matrix.rows - row {
+                1 => gfni512_rows::<1, 4>(group),
+                2 => gfni512_rows::<2, 4>(group),
+                3 => gfni512_rows::<3, 4>(group),
+                4 => gfni512_rows::<4, 4>(group),
+                5 => gfni512_rows::<5, 2>(group),
+                6 => gfni512_rows::<6, 2>(group),
+                7 => gfni512_rows::<7, 2>(group),
+                _ => gfni512_rows::<8, 2>(group),
             }
         }
     }
@@ -61,21 +57,17 @@ pub(super) unsafe fn gfni256(
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) {
-    let step = step_bytes(matrix, ROWS_256);
-    for start in (0..bytes).step_by(step) {
-        for row in (0..matrix.rows).step_by(ROWS_256) {
-            let end = bytes.min(start + step);
-            let group = Group { matrix, row, start, end, sources, outputs };
-            // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
-            //   kernel that is picked takes, and `end <= bytes`.
-            // CHECKED: tests::every_kernel_agrees_with_the_definition.
-            unsafe {
-                match matrix.rows - row {
-                    1 => gfni256_rows::<1>(group),
-                    2 => gfni256_rows::<2>(group),
-                    3 => gfni256_rows::<3>(group),
-                    _ => gfni256_rows::<4>(group),
-                }
+    for row in (0..matrix.rows).step_by(ROWS_256) {
+        let group = Group { matrix, row, bytes, sources, outputs };
+        // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
+        //   kernel that is picked takes.
+        // CHECKED: tests::every_kernel_agrees_with_the_definition.
+        unsafe {
+            match matrix.rows - row {
+                1 => gfni256_rows::<1>(group),
+                2 => gfni256_rows::<2>(group),
+                3 => gfni256_rows::<3>(group),
+                _ => gfni256_rows::<4>(group),
             }
         }
     }
@@ -89,43 +81,27 @@ pub(super) unsafe fn avx2(
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],
 ) {
-    let step = step_bytes(matrix, ROWS_256);
-    for start in (0..bytes).step_by(step) {
-        for row in (0..matrix.rows).step_by(ROWS_256) {
-            let end = bytes.min(start + step);
-            let group = Group { matrix, row, start, end, sources, outputs };
-            // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
-            //   kernel that is picked takes, and `end <= bytes`.
-            // CHECKED: tests::every_kernel_agrees_with_the_definition.
-            unsafe {
-                match matrix.rows - row {
-                    1 => avx2_rows::<1>(group),
-                    2 => avx2_rows::<2>(group),
-                    3 => avx2_rows::<3>(group),
-                    _ => avx2_rows::<4>(group),
-                }
+    for row in (0..matrix.rows).step_by(ROWS_256) {
+        let group = Group { matrix, row, bytes, sources, outputs };
+        // SAFETY: the caller's promise; the rows from `row` on are at least as many as the
+        //   kernel that is picked takes.
+        // CHECKED: tests::every_kernel_agrees_with_the_definition.
+        unsafe {
+            match matrix.rows - row {
+                1 => avx2_rows::<1>(group),
+                2 => avx2_rows::<2>(group),
+                3 => avx2_rows::<3>(group),
+                _ => avx2_rows::<4>(group),
             }
         }
     }
 }
 
-/// How many columns to do at a time. When the rows need several passes over the sources, so few
-/// that the sources stay in L1 from pass to pass: without it (100, 50) ran at half the speed.
-fn step_bytes(matrix: &Matrix, rows_at_once: usize) -> usize {
-    const L1_BYTES: usize = 32 << 10;
-    const STEP_BYTES_MIN: usize = 256;
-    match matrix.rows > rows_at_once {
-        true => (L1_BYTES / matrix.columns / STEP_BYTES_MIN).max(1) * STEP_BYTES_MIN,
-        false => usize::MAX,
-    }
-}
-
-/// The rows from `row` on and the columns `start..end`, of one call.
+/// The rows from `row` on, of one call.
 struct Group<'a, 'b> {
     matrix: &'a Matrix,
     row: usize,
-    start: usize,
-    end: usize,
+    bytes: usize,
     sources: &'a [&'a [u8]],
     outputs: &'a mut [&'b mut [u8]],
 }
@@ -145,10 +121,10 @@ impl Group<'_, '_> {
         self.matrix.coefficients[(self.row + i) * self.matrix.columns + column]
     }
 
-    /// For fewer columns than a block has.
+    /// For shards shorter than a block.
     fn byte_by_byte(&mut self, rows: usize) {
         for i in 0..rows {
-            for at in self.start..self.end {
+            for at in 0..self.bytes {
                 let products = (0..self.sources.len()).map(|column| {
                     let nibbles = &NIBBLES[usize::from(self.coefficient(i, column))];
                     let x = usize::from(self.sources[column][at]);
@@ -164,17 +140,17 @@ impl Group<'_, '_> {
 /// `ROWS` rows, `WIDE` vectors of 64 bytes at a time.
 ///
 /// # Safety
-/// The CPU has the features; every source and output has at least `group.end` bytes, and the group
+/// The CPU has the features; every source and output has `group.bytes` bytes, and the group has
 /// at least `ROWS` rows.
 #[target_feature(enable = "avx512f,avx512bw,gfni")]
 unsafe fn gfni512_rows<const ROWS: usize, const WIDE: usize>(mut group: Group<'_, '_>) {
     let outputs: [*mut u8; ROWS] = std::array::from_fn(|i| group.output(i));
-    let mut at = group.start;
-    while at + 64 * WIDE <= group.end {
+    let mut at = 0;
+    while at + 64 * WIDE <= group.bytes {
         let mut sums = [[_mm512_setzero_si512(); WIDE]; ROWS];
         for (column, source) in group.sources.iter().enumerate() {
             let words = &group.affine(column)[..ROWS];
-            // SAFETY: at + 64 * WIDE <= end, at most the length of every source.
+            // SAFETY: at + 64 * WIDE <= bytes, the length of every source.
             // CHECKED: tests::every_kernel_agrees_with_the_definition.
             let x: [__m512i; WIDE] = std::array::from_fn(|w| unsafe {
                 _mm512_loadu_si512(source.as_ptr().add(at + 64 * w).cast())
@@ -196,8 +172,8 @@ unsafe fn gfni512_rows<const ROWS: usize, const WIDE: usize>(mut group: Group<'_
         }
         at += 64 * WIDE;
     }
-    while at < group.end {
-        let left = (group.end - at).min(64);
+    while at < group.bytes {
+        let left = (group.bytes - at).min(64);
         let mask: __mmask64 = if left == 64 { !0 } else { (1 << left) - 1 };
         let mut sums = [_mm512_setzero_si512(); ROWS];
         for (column, source) in group.sources.iter().enumerate() {
@@ -225,17 +201,17 @@ unsafe fn gfni512_rows<const ROWS: usize, const WIDE: usize>(mut group: Group<'_
 /// As [`gfni512_rows`].
 #[target_feature(enable = "avx2,gfni")]
 unsafe fn gfni256_rows<const ROWS: usize>(mut group: Group<'_, '_>) {
-    if group.end - group.start < 64 {
+    if group.bytes < 64 {
         return group.byte_by_byte(ROWS);
     }
     let outputs: [*mut u8; ROWS] = std::array::from_fn(|i| group.output(i));
-    let mut at = group.start;
-    while at < group.end {
-        let from = at.min(group.end - 64);
+    let mut at = 0;
+    while at < group.bytes {
+        let from = at.min(group.bytes - 64);
         let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
         for (column, source) in group.sources.iter().enumerate() {
             let words = &group.affine(column)[..ROWS];
-            // SAFETY: from + 64 <= end, at most the length of every source.
+            // SAFETY: from + 64 <= bytes, the length of every source.
             // CHECKED: tests::every_kernel_agrees_with_the_definition.
             let x = unsafe { load_64(source.as_ptr().add(from)) };
             for (sums, &word) in sums.iter_mut().zip(words) {
@@ -260,17 +236,17 @@ unsafe fn gfni256_rows<const ROWS: usize>(mut group: Group<'_, '_>) {
 /// As [`gfni512_rows`].
 #[target_feature(enable = "avx2")]
 unsafe fn avx2_rows<const ROWS: usize>(mut group: Group<'_, '_>) {
-    if group.end - group.start < 64 {
+    if group.bytes < 64 {
         return group.byte_by_byte(ROWS);
     }
     let outputs: [*mut u8; ROWS] = std::array::from_fn(|i| group.output(i));
     let low = _mm256_set1_epi8(15);
-    let mut at = group.start;
-    while at < group.end {
-        let from = at.min(group.end - 64);
+    let mut at = 0;
+    while at < group.bytes {
+        let from = at.min(group.bytes - 64);
         let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
         for (column, source) in group.sources.iter().enumerate() {
-            // SAFETY: from + 64 <= end, at most the length of every source.
+            // SAFETY: from + 64 <= bytes, the length of every source.
             // CHECKED: tests::every_kernel_agrees_with_the_definition.
             let x = unsafe { load_64(source.as_ptr().add(from)) };
             let lows = x.map(|x| _mm256_and_si256(x, low));

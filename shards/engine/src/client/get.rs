@@ -257,7 +257,9 @@ impl Get {
                 self.bytes_total = Some(reader.plaintext_bytes());
                 match reader.label(&self.read_key) {
                     Ok(label) => self.label = label,
-                    Err(invalid) => return self.finish(Err(GetError::WrongKey(invalid.to_string()))),
+                    Err(invalid) => {
+                        return self.finish(Err(GetError::WrongKey(invalid.to_string())));
+                    }
                 }
                 self.holders = holders;
                 self.walk = Some(ManifestWalk::new(reader));
@@ -318,8 +320,12 @@ impl Get {
                     self.chunks.extend((first.0..).map(ChunkNumber).zip(entries));
                 }
                 Step::Fetch(page) => {
-                    self.page_peers =
-                        self.locate.known.iter().map(|(&peer, &addr)| PeerAddr { peer, addr }).collect();
+                    self.page_peers = self
+                        .locate
+                        .known
+                        .iter()
+                        .map(|(&peer, &addr)| PeerAddr { peer, addr })
+                        .collect();
                     self.ask_page(page.hash);
                     return None;
                 }

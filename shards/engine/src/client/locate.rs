@@ -125,7 +125,9 @@ impl Locate {
 
     /// What was found, once it is all there; `None` while answers are awaited.
     pub(crate) fn outcome(&mut self) -> Option<Result<Found, NotFound>> {
-        let all = self.placement_pages.is_some_and(|pages| self.placement.len() as u64 == u64::from(pages));
+        let all = self
+            .placement_pages
+            .is_some_and(|pages| self.placement.len() as u64 == u64::from(pages));
         if all && let Some(reader) = self.reader.take() {
             return Some(Ok(Found { reader, holders: self.holders() }));
         }

@@ -437,6 +437,10 @@ impl Put {
         if holders.len() < code.n() {
             return self.too_few();
         }
+        if code.n() > pangea_wire::limits::CAUCHY_SHARDS_MAX {
+            let most = pangea_wire::limits::CAUCHY_SHARDS_MAX;
+            return self.fail(PutError::Local(format!("a chunk has at most {most} shards")));
+        }
         self.spec.situation.holders = holders.len();
         self.spec.situation.code = Some(code);
         match pangea_ces::plan::plan(&self.spec.situation) {
@@ -622,7 +626,8 @@ impl Put {
             let Some(grant) = self.candidates[at].grant.clone() else { continue };
             let addr = self.candidates[at].addr;
             let core = self.outbox.any_core();
-            let named = pages.iter().map(|page| (ManifestPage::Page(page.hash), page.bytes.clone()));
+            let named =
+                pages.iter().map(|page| (ManifestPage::Page(page.hash), page.bytes.clone()));
             let root = (ManifestPage::Root(sealed.id), sealed.root.clone());
             for (name, page) in named.chain([root]) {
                 let ask = Ask::PutManifest { grant: grant.clone(), name, page };

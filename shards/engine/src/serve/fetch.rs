@@ -108,7 +108,8 @@ impl Serve {
         let mut cores: Vec<CoreId> =
             (0..shared.cores).rev().map(CoreId).filter(|&core| core != own).collect();
         cores.push(own);
-        let lookup = Lookup { asked, question, cores, outstanding: None, answers: Vec::new(), info: None };
+        let lookup =
+            Lookup { asked, question, cores, outstanding: None, answers: Vec::new(), info: None };
         request.stage = Stage::Lookup(Box::new(lookup));
         Next::Again
     }
@@ -128,9 +129,10 @@ impl Serve {
             return Next::Wait;
         }
         let all_wanted = matches!(lookup.question, HoldingQuestion::Shards(_));
-        let found = lookup.answers.last().is_some_and(|(_, answer)| {
-            !matches!(answer, HoldingAnswer::NotHere) && !all_wanted
-        });
+        let found = lookup
+            .answers
+            .last()
+            .is_some_and(|(_, answer)| !matches!(answer, HoldingAnswer::NotHere) && !all_wanted);
         if !found && let Some(core) = lookup.cores.pop() {
             let question = lookup.question.clone();
             match self.holdings.ask(shared, core, id, question) {
@@ -249,9 +251,7 @@ impl super::Request {
 fn question(asked: &FetchRequest) -> HoldingQuestion {
     match *asked {
         FetchRequest::GetShard { key, .. } => HoldingQuestion::Shard(key),
-        FetchRequest::GetManifest { locator, page } => {
-            HoldingQuestion::Manifest(locator, page)
-        }
+        FetchRequest::GetManifest { locator, page } => HoldingQuestion::Manifest(locator, page),
         FetchRequest::GetPlacement { locator, page } => {
             HoldingQuestion::Blob(BlobKind::Placement, locator, Some(placement_id(page)))
         }

@@ -243,9 +243,10 @@ impl Serve {
     fn head(&mut self, shared: &mut Shared, id: u64) -> Next {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let understood = match request.stage {
-            Stage::Protocol => request.reader.protocol().map(|protocol| {
-                protocol.map(|protocol| request.stage = Stage::Message(protocol))
-            }),
+            Stage::Protocol => request
+                .reader
+                .protocol()
+                .map(|protocol| protocol.map(|protocol| request.stage = Stage::Message(protocol))),
             Stage::Message(Protocol::Ping) => {
                 let capacity = self.capacity;
                 request.ping(shared, capacity)
@@ -334,8 +335,7 @@ impl Request {
     fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
         let RouteRequest::FindRoutes { locator, bytes, .. } = asked;
-        let question =
-            LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
+        let question = LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         self.stage = Stage::Granting;
         Ok(Some(()))
@@ -345,9 +345,7 @@ impl Request {
         let (grants, refusal) = match answer {
             LedgerAnswer::Granted(grant) => (vec![*grant], None),
             LedgerAnswer::Refused(refusal) => (Vec::new(), Some(refusal)),
-            LedgerAnswer::Spent | LedgerAnswer::Noted => {
-                (Vec::new(), Some(StoreRefusal::Internal))
-            }
+            LedgerAnswer::Spent | LedgerAnswer::Noted => (Vec::new(), Some(StoreRefusal::Internal)),
         };
         self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
     }

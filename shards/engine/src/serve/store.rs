@@ -193,16 +193,12 @@ impl Serve {
         }
         let Some(write) = writing.write else { return self.begin_write(shared, id) };
         let Some(store) = &mut shared.store else { return Next::Over(request::CANCELLED) };
-        if !store.can_append(write) {
-            // The store says when; until then QUIC's window holds the sender back.
-            return Next::Wait;
-        }
         if let Some(unit) = writing.pending.take() {
             return match store.append(write, &unit) {
                 Ok(()) => Next::Again,
                 Err(AppendRefused::NoPage) => {
+                    // The store says when; until then QUIC's window holds the sender back.
                     writing.pending = Some(unit);
-                    self.starved.insert(id);
                     Next::Wait
                 }
                 Err(AppendRefused::NotOpen) => Next::Wait,

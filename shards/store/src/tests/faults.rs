@@ -1,7 +1,7 @@
 use pangea_base::file::{FileFault, FileOp};
 
 use super::rig::*;
-use crate::sim::Disk;
+use crate::sim::{Disk, Survivors};
 use crate::*;
 
 fn broken() -> FileFault {
@@ -149,6 +149,71 @@ fn a_failed_journal_write_ends_writing_and_says_so() {
     let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
     assert_eq!(rig.get(key(1, 0)).unwrap(), [1; 5000]);
     rig.put(key(1, 3), &[4; 5000]).unwrap();
+}
+
+#[test]
+fn space_named_by_a_refused_commit_is_not_used_before_another_took_its_place() {
+    let mut held = 0;
+    for seed in 0..60 {
+        let mut rig = Rig::open(Disk::new(seed), config(0, 1));
+        rig.put(key(1, 0), &[1; 5000]).unwrap();
+        let mut synced = false;
+        rig.disk.set_fault(move |_, op| {
+            synced |= matches!(op, FileOp::Sync { .. });
+            // The journal's write; the disk does some of it, or all.
+            (synced && matches!(op, FileOp::Write { .. })).then_some(FileFault::NoSpace)
+        });
+        let first = bytes_of(1, 20_000);
+        assert_eq!(rig.put(key(1, 1), &first), Err(StoreFault::NoSpace));
+        rig.disk.clear_fault();
+        let refused = rig.disk.moment();
+        rig.put(key(1, 2), &bytes_of(2, 20_000)).unwrap();
+        rig.disk.crash(
+            |moment, _| if moment >= refused { vec![Survivors::All] } else { vec![] },
+            |moment, _, image| {
+                let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
+                if rig.store.shard(&key(1, 1)).is_some() {
+                    let got = rig.get(key(1, 1));
+                    assert!(got == Ok(first.clone()), "seed {seed}, cut at {moment}");
+                    held += 1;
+                }
+            },
+        );
+    }
+    assert!(held > 0, "some of the refused commits were on the disk all the same");
+}
+
+#[test]
+fn a_rotation_that_fails_leaves_the_old_journal_in_use_and_the_new_one_gone() {
+    let kind = |op: &FileOp| match op {
+        FileOp::Open { .. } => 0,
+        FileOp::Allocate { .. } => 1,
+        FileOp::Write { .. } => 2,
+        FileOp::Sync { .. } => 3,
+        _ => 4,
+    };
+    for failing in 0..4 {
+        for fault in [broken(), FileFault::NoSpace] {
+            let mut config = config(0, 1);
+            config.journal_bytes = 64 << 10;
+            let mut rig = Rig::open(Disk::new(failing), config.clone());
+            rig.put(key(1, 0), &[]).unwrap();
+            let (mut rotating, mut failed) = (false, false);
+            rig.disk.set_fault(move |_, op| {
+                rotating |= matches!(op, FileOp::Open { name, .. }
+                    if name.as_str().contains("journal"));
+                let hit = rotating && !failed && kind(op) == failing;
+                failed |= hit;
+                hit.then(|| fault.clone())
+            });
+            // Without bytes there are only journal operations.
+            for chunk in 1..40 {
+                rig.put(key(1, chunk), &[]).unwrap();
+            }
+            let rig = Rig::open(Disk::with_image(rig.killed(), 1), config);
+            assert_eq!((rig.recovered().shards, rig.recovered().cut_blocks), (40, 0));
+        }
+    }
 }
 
 #[test]

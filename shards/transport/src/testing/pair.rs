@@ -7,8 +7,8 @@ use pangea_base::{Entropy, Hash, PeerAddr, PeerId};
 use crate::testing::PlainCrypto;
 use crate::{Config, ConnId, Crypto, Event, TRAIN_BYTES_MAX, Transport};
 
-/// What the path between the two does to datagrams, the same in both directions. Shares are out of a
-/// thousand.
+/// What the path between the two does to datagrams, the same in both directions. Shares are out of
+/// a thousand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
     /// One way.

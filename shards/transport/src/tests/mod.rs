@@ -82,8 +82,8 @@ struct Sending {
     acked: bool,
 }
 
-/// Sends `total` bytes on each of `streams` streams from A to B, by the rules: after a blocked write
-/// only on `Writable`, reading only on `Readable`. Checks every byte.
+/// Sends `total` bytes on each of `streams` streams from A to B, by the rules: after a blocked
+/// write only on `Writable`, reading only on `Readable`. Checks every byte.
 fn transfer(pair: &mut Pair, conn: ConnId, far: ConnId, streams: u64, total: u64) {
     let mut sending: BTreeMap<StreamId, Sending> = BTreeMap::new();
     let mut received: BTreeMap<StreamId, (u64, bool)> = BTreeMap::new();
