@@ -117,8 +117,13 @@ impl Client {
             Sink::Stream(stream) => (None, Some(stream)),
         };
         let files = output.clone().unwrap_or_default();
-        let spec =
-            GetSpec { link, peers: options.peers.clone(), output, cores: self.cores.count() };
+        let spec = GetSpec {
+            link,
+            peers: options.peers.clone(),
+            output,
+            cores: self.cores.count(),
+            memory_bytes: self.memory_bytes,
+        };
         let mut get = match Get::new(spec, std::mem::take(&mut self.numbers)) {
             Ok(get) => get,
             Err((error, numbers)) => {

@@ -13,7 +13,7 @@ use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
 
 use crate::content::ChunkHasher;
 use crate::incoming::{Incoming, ShardIncoming};
-use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, SLOW_AFTER, UNITS_AHEAD};
+use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, SLOW_AFTER};
 use crate::links::LinkState;
 use crate::message::{ChunkSink, GetChunk, GetChunkFailed, Report};
 use crate::outgoing::{Outgoing, Pumped};
@@ -162,10 +162,6 @@ impl GetJob {
             source.drop_before(self.stripe);
         }
         self.cancel_surplus(shared, &chosen);
-        // Room has become free: the senders may go on.
-        for at in chosen {
-            self.readable(shared, at);
-        }
         true
     }
 
@@ -265,14 +261,13 @@ impl GetJob {
         }
     }
 
-    /// Bytes from a holder, or room for more of them.
+    /// Bytes from a holder. All of them are taken in at once, whatever the decoder does: data left
+    /// unread would hold up other chunks on the same connection, and they in turn this one. What
+    /// that can take in memory is bounded by the chunk, and control by how many run at a time.
     pub(crate) fn readable(&mut self, shared: &mut Shared, at: usize) {
         loop {
             let source = &mut self.sources[at];
             let SourceState::Receiving(conn, stream) = source.state else { return };
-            if source.units.len() >= UNITS_AHEAD {
-                return;
-            }
             match self.take_incoming(shared, at) {
                 Step::More => continue,
                 Step::Stop => return,

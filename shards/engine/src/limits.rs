@@ -38,9 +38,6 @@ pub const SEND_AHEAD_PAGES: usize = 4;
 /// Source pages that a put reads ahead.
 pub const SOURCE_AHEAD_PAGES: usize = 4;
 
-/// Units of one shard that wait, verified, for their stripe.
-pub const UNITS_AHEAD: usize = 32;
-
 /// Output pages that a get has on their way to the file.
 pub const OUTPUT_AHEAD_PAGES: usize = 8;
 

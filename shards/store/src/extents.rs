@@ -303,7 +303,7 @@ impl Store {
         self.tidy_extent(partition, extent);
     }
 
-    /// Closes the extents that were opened first and in which nothing happens, if too many are open.
+    /// Closes the extents that were opened first, if too many are open and nothing happens in them.
     fn close_an_extent(&mut self) {
         for _ in 0..self.open_extents.len() {
             if self.open_extents.len() < EXTENTS_OPEN_MAX {

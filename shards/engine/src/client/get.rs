@@ -12,6 +12,7 @@ use pangea_wire::{ChunkEntry, Label, Link, ManifestWalk, Step};
 use super::locate::{Found, Locate, NotFound};
 use super::{Numbers, Outbox, Trouble, note};
 use crate::content::ContentHash;
+use crate::limits::GET_EXTRA;
 use crate::message::{
     Answer, Ask, AskFailed, AskId, ChunkSink, Command, GetChunk, GetChunkFailed, JobId, Report,
 };
@@ -26,6 +27,8 @@ pub struct GetSpec<'a> {
     pub output: Option<Vec<FileId>>,
     /// How many cores there are.
     pub cores: u8,
+    /// Bytes that the shards of chunks in flight may take in memory.
+    pub memory_bytes: u64,
 }
 
 /// What the get wants of control.
@@ -87,6 +90,7 @@ pub struct Get {
     outbox: Outbox,
     cores: u8,
     output: Option<Vec<FileId>>,
+    memory_bytes: u64,
     locate: Locate,
     content_key: Arc<ContentKey>,
     read_key: ReadKey,
@@ -121,6 +125,8 @@ struct Running {
     chunk: ChunkNumber,
     core: CoreId,
     k: usize,
+    // What its shards take while they are in memory.
+    bytes: u64,
 }
 
 impl Get {
@@ -137,6 +143,7 @@ impl Get {
             outbox,
             cores: spec.cores,
             output: spec.output,
+            memory_bytes: spec.memory_bytes,
             locate,
             content_key: Arc::new(read_key.content_key()),
             read_key,
@@ -303,6 +310,11 @@ impl Get {
         // Output in order: one chunk a core, so that what comes early finds room in its pages.
         let most = if self.output.is_some() { CHUNKS_PER_CORE } else { 1 };
         let core = (0..self.cores).map(CoreId).min_by_key(load)?;
+        let in_flight: u64 = self.jobs.values().map(|job| job.bytes).sum();
+        let largest = self.jobs.values().map(|job| job.bytes).max().unwrap_or(0);
+        if in_flight + largest > self.memory_bytes {
+            return None;
+        }
         let held = self.output.is_none() && self.held.len() >= usize::from(self.cores) * 2;
         (load(&core) < most && !held).then_some(core)
     }
@@ -368,7 +380,8 @@ impl Get {
             Some(files) => ChunkSink::File(files[core.index()]),
             None => ChunkSink::Control,
         };
-        self.jobs.insert(job, Running { chunk, core, k });
+        let asked = (k + GET_EXTRA) as u64;
+        self.jobs.insert(job, Running { chunk, core, k, bytes: entry.shard_bytes * asked });
         let get = GetChunk {
             job,
             chunk,
