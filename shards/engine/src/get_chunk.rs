@@ -1,7 +1,7 @@
 //! Fetching one chunk: ask a few more than k holders, take the first k good, verify while
 //! receiving, replace the slow and the lying, name them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -97,7 +97,7 @@ impl GetJob {
             next_tick: now + HEDGE_AFTER,
             spec,
         };
-        job.ask_more(shared, job.k() + GET_EXTRA);
+        job.ask_more(shared, job.wanted());
         Ok(job)
     }
 
@@ -245,10 +245,21 @@ impl GetJob {
     /// The link to `peer` changed, or it has new stream credit.
     pub(crate) fn link_changed(&mut self, shared: &mut Shared, peer: PeerId) {
         for at in 0..self.sources.len() {
-            if self.sources[at].peer.peer == peer {
-                self.advance(shared, at);
+            let source = &mut self.sources[at];
+            if source.peer.peer != peer {
+                continue;
+            }
+            match source.state {
+                SourceState::Linking => source.state = SourceState::Spare,
+                SourceState::Opening(conn) => match shared.links.state(peer) {
+                    Some(LinkState::Up(up)) if up == conn => self.advance(shared, at),
+                    Some(LinkState::Down(why)) => self.trouble(shared, at, why),
+                    _ => source.state = SourceState::Spare,
+                },
+                _ => {}
             }
         }
+        self.ask_more(shared, self.wanted());
     }
 
     pub(crate) fn writable(&mut self, shared: &mut Shared, at: usize) {
@@ -337,7 +348,7 @@ impl GetJob {
             }
         }
         if stalled > 0 {
-            self.ask_more(shared, self.k() + stalled);
+            self.ask_more(shared, self.asked() + stalled);
         }
     }
 
@@ -345,49 +356,55 @@ impl GetJob {
         self.outcome.is_none().then_some(self.next_tick)
     }
 
-    fn active(&self) -> usize {
-        let active =
-            |source: &&Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
-        let mut indices: Vec<ShardIndex> =
-            self.sources.iter().filter(active).map(|source| source.index).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        indices.len()
-    }
-
-    /// Asks spare sources, best first, until `wanted` shards are being fetched.
+    /// Asks spare sources whose connection is up, best first, until `wanted` shards are being
+    /// fetched. All others are dialled, and join when they are there: the first k that answer win.
     fn ask_more(&mut self, shared: &mut Shared, wanted: usize) {
         if self.outcome.is_some() || self.decoder.is_none() {
             return;
         }
         for at in 0..self.sources.len() {
-            if self.active() >= wanted {
-                return;
+            if self.sources[at].state != SourceState::Spare {
+                continue;
             }
-            if self.sources[at].state == SourceState::Spare && !self.index_in_use(at) {
-                self.sources[at].restart(shared.now, self.stripe);
-                self.advance(shared, at);
+            let peer = self.sources[at].peer;
+            match shared.links.want(&mut shared.transport, shared.now, peer) {
+                LinkState::Up(conn) if self.asked() < wanted && !self.is_asked_for(at) => {
+                    self.sources[at].restart(shared.now, self.stripe, conn);
+                    self.advance(shared, at);
+                }
+                LinkState::Up(_) => {}
+                LinkState::Connecting => self.sources[at].state = SourceState::Linking,
+                LinkState::Down(why) => {
+                    self.sources[at].state = SourceState::Gone;
+                    shared.report(Report::Trouble(peer.peer, why));
+                }
             }
         }
-        if self.active() < self.k() {
-            let found = self.proved();
+        if self.distinct(|source| source.state != SourceState::Gone) < self.k() {
+            let found = self.distinct(|source| source.proved && source.state != SourceState::Gone);
             self.outcome.get_or_insert(Err(GetChunkFailed::TooFew { found }));
         }
     }
 
-    fn index_in_use(&self, at: usize) -> bool {
-        let index = self.sources[at].index;
-        let busy =
-            |source: &Source| !matches!(source.state, SourceState::Spare | SourceState::Gone);
-        self.sources.iter().any(|source| source.index == index && busy(source))
+    /// A few more than k until the first stripe shows who is quick; then k are enough.
+    fn wanted(&self) -> usize {
+        if self.stripe == 0 { self.k() + GET_EXTRA } else { self.k() }
     }
 
-    /// Shards that proved to be what the manifest says.
-    fn proved(&self) -> usize {
-        let good = |source: &&Source| source.proved && source.state != SourceState::Gone;
-        let indices: BTreeMap<ShardIndex, ()> =
-            self.sources.iter().filter(good).map(|source| (source.index, ())).collect();
-        indices.len()
+    /// Shards that are being fetched or are here.
+    fn asked(&self) -> usize {
+        self.distinct(Source::is_asked)
+    }
+
+    fn is_asked_for(&self, at: usize) -> bool {
+        let index = self.sources[at].index;
+        self.sources.iter().any(|source| source.index == index && source.is_asked())
+    }
+
+    /// How many different shards the sources of a kind have.
+    fn distinct(&self, kind: impl Fn(&Source) -> bool) -> usize {
+        let indices = self.sources.iter().filter(|source| kind(source)).map(|source| source.index);
+        indices.collect::<BTreeSet<ShardIndex>>().len()
     }
 
     /// k sources deliver: the rest is not needed for now.
@@ -395,10 +412,7 @@ impl GetJob {
         for at in 0..self.sources.len() {
             let source = &mut self.sources[at];
             let idle = source.units.is_empty() && source.front <= self.stripe;
-            let asked = !matches!(
-                source.state,
-                SourceState::Spare | SourceState::Gone | SourceState::Complete
-            );
+            let asked = source.is_asked() && source.state != SourceState::Complete;
             if !chosen.contains(&at) && asked && idle {
                 source.leave(shared, SourceState::Spare);
             }
@@ -408,16 +422,6 @@ impl GetJob {
     fn advance(&mut self, shared: &mut Shared, at: usize) {
         let source = &mut self.sources[at];
         match source.state {
-            SourceState::Linking => {
-                match shared.links.want(&mut shared.transport, shared.now, source.peer) {
-                    LinkState::Connecting => {}
-                    LinkState::Down(why) => self.trouble(shared, at, why),
-                    LinkState::Up(conn) => {
-                        source.state = SourceState::Opening(conn);
-                        self.advance(shared, at);
-                    }
-                }
-            }
             SourceState::Opening(conn) => {
                 let Some(stream) = shared.open(conn, Owner::Get(self.spec.job, at)) else { return };
                 source.state = SourceState::Receiving(conn, stream);
@@ -447,7 +451,7 @@ impl GetJob {
         let peer = self.sources[at].peer.peer;
         self.sources[at].leave(shared, SourceState::Gone);
         shared.report(Report::Trouble(peer, why));
-        self.ask_more(shared, self.k() + GET_EXTRA);
+        self.ask_more(shared, self.wanted());
     }
 
     /// The holder lied.
@@ -455,7 +459,7 @@ impl GetJob {
         let peer = self.sources[at].peer.peer;
         self.sources[at].leave(shared, SourceState::Gone);
         shared.report(Report::BadHolder(peer, what));
-        self.ask_more(shared, self.k() + GET_EXTRA);
+        self.ask_more(shared, self.wanted());
     }
 }
 
@@ -482,8 +486,8 @@ impl Source {
         }
     }
 
-    fn restart(&mut self, now: Instant, stripe: u64) {
-        self.state = SourceState::Linking;
+    fn restart(&mut self, now: Instant, stripe: u64, conn: ConnId) {
+        self.state = SourceState::Opening(conn);
         self.out = Outgoing::default();
         let first_group = u32::try_from(stripe).expect("a shard has few groups");
         let (root, length) = (self.root, self.length);
@@ -502,10 +506,20 @@ impl Source {
 
     fn is_waited_for(&self) -> bool {
         match self.state {
-            SourceState::Linking | SourceState::Opening(_) => true,
+            SourceState::Opening(_) => true,
             SourceState::Receiving(..) => self.units.is_empty(),
-            SourceState::Spare | SourceState::Complete | SourceState::Gone => false,
+            SourceState::Spare
+            | SourceState::Linking
+            | SourceState::Complete
+            | SourceState::Gone => false,
         }
+    }
+
+    fn is_asked(&self) -> bool {
+        matches!(
+            self.state,
+            SourceState::Opening(_) | SourceState::Receiving(..) | SourceState::Complete
+        )
     }
 
     fn leave(&mut self, shared: &mut Shared, state: SourceState) {

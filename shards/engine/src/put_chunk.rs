@@ -138,9 +138,17 @@ impl PutJob {
     /// The link to `peer` changed, or it has new stream credit.
     pub(crate) fn link_changed(&mut self, shared: &mut Shared, peer: PeerId) {
         for index in 0..self.targets.len() {
-            if self.targets[index].peer() == Some(peer) {
-                self.advance(shared, index);
+            let target = &mut self.targets[index];
+            if target.peer() != Some(peer) {
+                continue;
             }
+            // A connection that is gone gives no stream any more.
+            if let TargetState::Opening(conn) = target.state
+                && shared.links.state(peer) != Some(LinkState::Up(conn))
+            {
+                target.state = TargetState::Linking;
+            }
+            self.advance(shared, index);
         }
     }
 
