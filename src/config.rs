@@ -231,10 +231,13 @@ impl CoreSettings {
 
     /// What a node or client runs with, by these settings and the plan made of their wishes.
     pub fn options(&self, purpose: CoresFor, plan: &Plan) -> CoreOptions {
-        let pinned = purpose == CoresFor::Node && !plan.pin.is_empty();
+        // Who asks for fewer cores than there are CPUs shares the machine, maybe with more nodes:
+        // all of them on the same CPUs would be the worst of both.
+        let alone = self.count.is_none() || self.spin;
+        let pinned = purpose == CoresFor::Node && alone && !plan.pin.is_empty();
         CoreOptions {
             cores: if purpose == CoresFor::DemoNode { 1 } else { plan.cores },
-            pinning: if pinned { Pinning::Pinned } else { Pinning::Free },
+            pinning: if pinned { Pinning::Pinned(plan.pin.clone()) } else { Pinning::Free },
             driver: self.driver.unwrap_or(DriverSetting::Auto).into(),
             steer: self.steer.unwrap_or(SteerSetting::Kernel).into(),
             spin: if purpose == CoresFor::DemoNode { Duration::ZERO } else { plan.spin },

@@ -171,3 +171,112 @@ fn an_interrupted_put_from_a_stdin_that_never_ends_stops_in_order() {
     left.sort();
     assert_eq!(left, ["data", "n1"]);
 }
+
+/// Runs a command that must succeed; its last line as JSON.
+#[track_caller]
+fn done(home: &TempDir, arguments: &[&str]) -> Value {
+    let output = run(home, &[arguments, &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn a_file_comes_back_under_its_own_name_or_another_or_to_stdout() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    let node = Running::start(&home, "127.0.0.1:0");
+    let addr = node.ready["addr"].as_str().unwrap();
+    let content: Vec<u8> = (0..300_000u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+    fs::write(path("film.mkv"), &content).unwrap();
+
+    let put = done(&home, &["put", "film.mkv", "--peer", addr]);
+    assert_eq!(put["bytes"], content.len());
+    assert_eq!((&put["k"], &put["m"]), (&1.into(), &0.into()));
+    assert_eq!((&put["state"], &put["survives_losses"]), (&"complete".into(), &0.into()));
+    assert_eq!(put["holders"], serde_json::json!([node.ready["id"]]));
+    assert!(put["seconds"].as_f64().unwrap() > 0.0);
+    let link = put["link"].as_str().unwrap();
+
+    let taken = run(&home, &["get", link]);
+    refused(&taken, 7, "'film.mkv' exists already");
+    fs::remove_file(path("film.mkv")).unwrap();
+    let get = done(&home, &["get", link]);
+    assert_eq!(get["bytes"], content.len());
+    assert_eq!(get["verified"], true);
+    assert_eq!(get["blake3"], blake3::hash(&content).to_string());
+    assert_eq!(get["bad_holders"], serde_json::json!([]));
+    assert_eq!(fs::read(path("film.mkv")).unwrap(), content);
+
+    fs::write(path("old"), b"the old one").unwrap();
+    refused(&run(&home, &["get", link, "-o", "old"]), 7, "exists already");
+    assert_eq!(fs::read(path("old")).unwrap(), b"the old one");
+    done(&home, &["get", link, "-o", "old", "--force"]);
+    assert_eq!(fs::read(path("old")).unwrap(), content);
+
+    let streamed = run(&home, &["get", link, "-o", "-"]);
+    assert_eq!(streamed.status.code(), Some(0));
+    assert!(streamed.stdout == content, "stdout has the object and nothing else");
+
+    let put = ["put", "film.mkv", "--peer", addr, "--anonymous", "--link-out", "film.link"];
+    let put = done(&home, &put);
+    assert_eq!((&put["link"], &put["link_file"]), (&Value::Null, &"film.link".into()));
+    assert_eq!(fs::metadata(path("film.link")).unwrap().permissions().mode() & 0o777, 0o600);
+    let stat = done(&home, &["stat", "@film.link"]);
+    assert_eq!(stat["losses_left"], 0);
+    assert_eq!(stat["bytes"], content.len());
+    if cfg!(target_os = "linux") {
+        refused(&run(&home, &["get", "@film.link", "-o", "/dev/full"]), 7, "output");
+    }
+    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+    let left = fs::read_dir(home.path()).unwrap();
+    assert!(left.map(|entry| entry.unwrap().file_name()).all(|name| !hidden(&name)));
+}
+
+#[test]
+fn an_object_without_a_name_of_its_own_is_not_given_one() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Running::start(&home, "127.0.0.1:0");
+    let addr = node.ready["addr"].as_str().unwrap();
+    // Stdin is /dev/null here: an object of 0 bytes.
+    done(&home, &["put", "-", "--peer", addr, "--link-out", "out.link"]);
+    refused(&run(&home, &["get", "@out.link"]), 7, "-o FILE");
+    done(&home, &["get", "@out.link", "-o", "out"]);
+    assert_eq!(fs::read(home.path().join("out")).unwrap(), b"");
+}
+
+#[test]
+fn the_demo_brings_the_file_back_and_leaves_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let temporary = home.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    fs::write(home.path().join("file"), vec![7; 3_000_000]).unwrap();
+    let mut command = pangea(&home, &["demo", "file", "--nodes", "5", "--json"]);
+    let output = command.env("TMPDIR", &temporary).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let json: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert_eq!(json["ok"], true);
+    assert_eq!((&json["nodes"], &json["killed"]), (&5.into(), &2.into()));
+    assert_eq!(json["bytes"], 3_000_000);
+    assert_eq!(json["blake3_in"], blake3::hash(&vec![7; 3_000_000]).to_string());
+    assert_eq!(json["blake3_in"], json["blake3_out"]);
+    for key in ["put_seconds", "get_seconds"] {
+        assert!(json[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn a_demo_that_loses_one_node_too_many_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let temporary = home.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    fs::write(home.path().join("file"), b"content").unwrap();
+    let mut command = pangea(&home, &["demo", "file", "--nodes", "5", "--kill", "3"]);
+    let output = command.env("TMPDIR", &temporary).output().unwrap();
+    refused(&output, 5, "2 of the 3 shards needed");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}

@@ -253,14 +253,24 @@ impl Network {
         Ok(report)
     }
 
-    /// Kills nodes that hold shards, without a word to anybody.
+    /// Kills nodes that hold shards, without a word to anybody. They are spread over the network:
+    /// some of those that the link names, and some of the others.
     fn kill(&mut self, put: &PutReport, count: usize) -> Vec<PeerId> {
         let holds = |addr: &PeerAddr| put.holders.contains(&addr.peer);
-        // Holders first; nodes that got nothing only if there are no others left to kill.
-        self.nodes.sort_by_key(|(addr, _)| !holds(addr));
+        let (mut spread, others): (Vec<_>, Vec<_>) =
+            self.nodes.iter_mut().partition(|(addr, _)| holds(addr));
+        // Nodes that got nothing only if no others are left to kill.
+        let missing = count.saturating_sub(spread.len());
+        spread.extend(others.into_iter().take(missing));
+        let all = spread.len();
         let mut killed = Vec::new();
-        for (addr, node) in self.nodes.iter_mut().take(count) {
-            if let Some(node) = node.take() {
+        for (place, (addr, node)) in spread.into_iter().enumerate() {
+            // Of `all` places, exactly `count` pass: those where place * count / all steps up.
+            let steps = |place: usize| place * count / all;
+            if steps(place + 1) > steps(place)
+                && let Some(node) = node.take()
+            {
+                // Dropped, not stopped: as a crash would end it.
                 drop(node);
                 killed.push(addr.peer);
             }

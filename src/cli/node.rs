@@ -88,6 +88,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         accept: accept.into(),
         peers,
     };
+    tracing::info!(data = %directory.path().display(), addr = %config.p2p_addr, "starting");
+    tracing::info!("{}", machine.plan.why);
     let started = Instant::now();
     let mut node = Node::start(config)?;
     let control = listen(directory.path(), context);

@@ -217,6 +217,9 @@ fn show(
         plural(report.holders.len(), "holder"),
         survives(report.survives_losses),
     ));
+    if report.survives_losses == 0 {
+        screen.warn("it survives no loss: if one holder goes, so does the object; name more peers");
+    }
     if let Some(path) = file {
         screen.remark(&format!("the link is in {}", path.display()));
     }

@@ -176,7 +176,7 @@ impl Client {
                 break Err(GetFailed::Interrupted);
             }
             match self.cores.hear(SHOW_EVERY) {
-                Some(Heard::Report(_, report)) => stat.handle(report),
+                Some(Heard::Report(report)) => stat.handle(report),
                 _ if self.cores.stopped() => break Err(GetFailed::Local(self.why_stopped())),
                 _ => {}
             }
@@ -228,7 +228,7 @@ impl Client {
             }
             put.tick(Instant::now());
             match self.cores.hear(SHOW_EVERY) {
-                Some(Heard::Report(_, report)) => put.handle(Instant::now(), report),
+                Some(Heard::Report(report)) => put.handle(Instant::now(), report),
                 _ if self.cores.stopped() => {
                     return Err(Some(PutError::Local(self.why_stopped())));
                 }
@@ -283,7 +283,7 @@ impl Client {
                 }
             }
             match self.cores.hear(SHOW_EVERY) {
-                Some(Heard::Report(_, report)) => get.handle(report),
+                Some(Heard::Report(report)) => get.handle(report),
                 _ if self.cores.stopped() => return Err(Ended::Cores(self.why_stopped())),
                 _ => {}
             }
@@ -325,7 +325,7 @@ impl Client {
         while files.iter().any(Option::is_none) {
             match self.cores.hear(SHOW_EVERY) {
                 Some(Heard::Adopted(core, file)) => files[core.index()] = Some(file),
-                Some(Heard::Report(..)) => {}
+                Some(Heard::Report(_)) => {}
                 None if self.cores.stopped() => return Err(self.why_stopped()),
                 None => {}
             }
@@ -403,7 +403,7 @@ fn read_chunk(
                 Ok(page) => break page,
                 Err(_) if cores.stopped() => return Err("the cores stopped".to_owned()),
                 Err(_) => {
-                    if let Some(Heard::Report(_, report)) = cores.hear(Duration::from_millis(1)) {
+                    if let Some(Heard::Report(report)) = cores.hear(Duration::from_millis(1)) {
                         hear_while_reading(put, report, cores);
                     }
                 }

@@ -78,7 +78,7 @@ impl Wake for Signal {
 
 /// What control hears.
 pub(crate) enum Heard {
-    Report(CoreId, Report),
+    Report(Report),
     Adopted(CoreId, pangea_base::file::FileId),
 }
 
@@ -218,7 +218,7 @@ impl Cores {
             match parcel {
                 Parcel::Message(message) => {
                     if let Message::Report(report) = *message {
-                        return Some(Heard::Report(from, report));
+                        return Some(Heard::Report(report));
                     }
                 }
                 Parcel::Adopted(file) => return Some(Heard::Adopted(from, file)),
@@ -252,7 +252,9 @@ impl Blueprint {
             .map_err(|error| StartFailed::Other(format!("no randomness: {error}")))?;
         let mtu_max = spec.options.mtu_max.unwrap_or_else(|| super::mtu::largest(spec.bind.ip()));
         let cpus = match spec.options.pinning {
-            Pinning::Pinned => core_affinity::get_core_ids().unwrap_or_default(),
+            Pinning::Pinned(ref cpus) => {
+                cpus.iter().map(|&id| core_affinity::CoreId { id }).collect()
+            }
             Pinning::Free => Vec::new(),
         };
         Ok(Blueprint {
@@ -282,7 +284,7 @@ impl Blueprint {
         if let Some(&cpu) = self.cpus.get(core.index()) {
             core_affinity::set_for_current(cpu);
         }
-        let pinned = self.options.pinning == Pinning::Pinned;
+        let pinned = self.options.pinning != Pinning::Free;
         let config = DriverConfig {
             choice: self.options.driver,
             receive_buffers: self.options.receive_buffers,
@@ -291,9 +293,13 @@ impl Blueprint {
             spin: self.options.spin,
             data_dir: self.data_dir.clone(),
         };
-        let driver = Driver::open(&config, socket)
+        let mut driver = Driver::open(&config, socket)
             .map_err(|failed| StartFailed::Driver(failed.to_string()))?;
         let pages = PagePool::new(64 << 10, STORE_PAGES);
+        if pinned && self.data_dir.is_some() {
+            // Registered pages stay in memory for good: for a machine that the node has to itself.
+            driver.register(&pages);
+        }
         let store = self.data_dir.as_ref().map(|_| {
             let config = StoreConfig::new(core, self.count, self.capacity_bytes, wall());
             Store::new(config, pages)

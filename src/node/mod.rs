@@ -21,7 +21,7 @@ use self::cores::{Cores, CoresSpec, Heard};
 pub struct CoreOptions {
     /// How many cores; each is a thread with an engine.
     pub cores: usize,
-    /// Whether core i is pinned to the i-th allowed CPU.
+    /// Whether, and to which CPUs, cores are pinned.
     pub pinning: Pinning,
     /// Which back end.
     pub driver: DriverChoice,
@@ -38,10 +38,10 @@ pub struct CoreOptions {
 }
 
 /// Whether cores are pinned to CPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pinning {
-    /// One CPU each, in order of the allowed CPUs.
-    Pinned,
+    /// Core i to the i-th of these CPUs.
+    Pinned(Vec<usize>),
     /// Left to the scheduler (a demo's nodes, a client).
     Free,
 }
@@ -224,7 +224,7 @@ impl Node {
     pub fn failed(&mut self, at_most: Duration) -> Option<String> {
         let Some(cores) = &mut self.cores else { return self.failed.clone() };
         while let Some(heard) = cores.hear(at_most) {
-            if let Heard::Report(_, Report::StoreFailed(why)) = heard {
+            if let Heard::Report(Report::StoreFailed(why)) = heard {
                 self.failed = Some(why);
             }
         }
@@ -256,12 +256,12 @@ fn recovered(cores: &mut Cores, dir: &std::path::Path) -> Result<(u64, u64), Sta
     let failed = |cause: String| StartFailed::Store { dir: dir.to_owned(), cause };
     while waiting > 0 {
         match cores.hear(Duration::from_millis(100)) {
-            Some(Heard::Report(_, Report::Ready { shards, bytes })) => {
+            Some(Heard::Report(Report::Ready { shards, bytes })) => {
                 all_shards += shards;
                 all_bytes += bytes;
                 waiting -= 1;
             }
-            Some(Heard::Report(_, Report::StoreFailed(why))) => {
+            Some(Heard::Report(Report::StoreFailed(why))) => {
                 cores.abort();
                 return Err(failed(why));
             }

@@ -294,6 +294,9 @@ unsafe fn store_64(to: *mut u8, x: [__m256i; 2]) {
 }
 
 /// Both halves of a nibble table, each in both lanes.
+///
+/// # Safety
+/// Nothing beyond AVX2, as everywhere here.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn tables(nibbles: &[u8; 32]) -> (__m256i, __m256i) {

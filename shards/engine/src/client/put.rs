@@ -106,8 +106,12 @@ pub enum PutError {
     Local(String),
 }
 
-/// Plaintext that a grant for a stream of unknown length covers at first.
-const STREAM_GRANT_BYTES: u64 = 1 << 30;
+/// Plaintext that a grant for a stream of unknown length covers at first. Every further one covers
+/// as much as all before: a holder counts what is granted as taken, so that large grants for small
+/// streams would use up a user's share.
+const STREAM_GRANT_BYTES: u64 = 64 << 20;
+/// What a further grant covers at most.
+const STREAM_GRANT_BYTES_MAX: u64 = 1 << 30;
 /// Enough holders are there: the rest get this long to answer too.
 const DIAL_GRACE: Duration = Duration::from_millis(500);
 /// What manifest and placement may take at a holder beside shards.
@@ -522,7 +526,8 @@ impl Put {
             } else if candidate.left < shard_bytes + EXTRA_GRANT_BYTES / 2 {
                 enough = false;
                 let code = self.spec.situation.code.map_or(1, Code::k);
-                let more = shard_bytes.max(STREAM_GRANT_BYTES / code as u64);
+                let before = self.next_offset.clamp(STREAM_GRANT_BYTES, STREAM_GRANT_BYTES_MAX);
+                let more = shard_bytes.max(before / code as u64);
                 self.ask_grant(at, more + EXTRA_GRANT_BYTES);
             }
         }
