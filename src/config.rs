@@ -354,6 +354,9 @@ pub struct PutSettings {
     #[arg(long, value_name = "TIME", env = "PANGEA_LEASE", hide_env_values = true)]
     #[serde(deserialize_with = "text")]
     pub lease: Option<Span>,
+    /// Hide the exact size: every shard is made up to a size class, at most 12 % longer
+    #[arg(long)]
+    pub pad: bool,
 }
 
 /// Whether content is compressed.
@@ -374,6 +377,7 @@ impl PutSettings {
             level: self.level.or(file.level),
             suite: self.suite.or(file.suite),
             lease: self.lease.or(file.lease),
+            pad: self.pad || file.pad,
         }
     }
 
@@ -388,6 +392,11 @@ impl PutSettings {
             peers,
             code: self.code()?,
             compression: self.compression(compress)?,
+            padding: if self.pad {
+                pangea_ces::Padding::SizeClass
+            } else {
+                pangea_ces::Padding::Off
+            },
             suite: self.suite.unwrap_or(SuiteSetting::Auto).into(),
             lease: self.lease()?,
             label,

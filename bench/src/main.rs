@@ -1,10 +1,16 @@
 //! `pangea-bench`: every figure beside its limit, measured in the same run. A and B are
 //! interleaved; the figure is the median, with the least and the greatest beside it.
 
+#![forbid(unsafe_code)]
+
 mod ces;
 mod data;
+mod driver;
+mod e2e;
 mod measure;
+mod store;
 mod table;
+mod transport;
 
 const HELP: &str = "\
 pangea-bench: measures the node's parts beside their limits
@@ -58,7 +64,11 @@ fn main() -> std::process::ExitCode {
 fn run(what: &str, options: &Options) -> Result<(), String> {
     match what {
         "ces" => ces::run(options),
-        "store" | "driver" | "transport" | "e2e" => Err(format!("'{what}' is not built yet")),
+        "store" => store::run(options),
+        "driver" => driver::run(options),
+        "transport" => transport::run(options),
+        "e2e" => e2e::run(options),
+        e2e::CHILD => e2e::child::run(options),
         other => Err(format!("there is no benchmark '{other}'; see --help")),
     }
 }

@@ -14,7 +14,7 @@ use super::exit::Failure;
 use super::link;
 use super::screen::{Screen, seconds, troubles_json};
 use super::stop::Stop;
-use crate::client::{GetOptions, GetReport, Sink};
+use crate::client::{Flow, GetOptions, GetReport, Sink};
 use crate::output::{Access, OutputFailed, OutputFile, Replace};
 use crate::units;
 
@@ -60,11 +60,20 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let stop = Stop::on_signals()?;
     let mut client = args.client.start(&context.config)?;
     let screen = &mut context.screen;
-    let report = client.get(&link, sink, &GetOptions { peers }, &mut |progress| {
+    let mut refused = None;
+    let got = client.get(&link, sink, &GetOptions { peers }, &mut |progress| {
         screen.progress(progress);
-        stop.flow()
-    })?;
+        // A name that cannot be used is found out before the transfer, not after it.
+        if let Some(label) = &progress.label {
+            refused = target.refuses(label.as_deref());
+        }
+        if refused.is_some() { Flow::Stop } else { stop.flow() }
+    });
     context.screen.clear();
+    if let Some(failure) = refused {
+        return Err(failure);
+    }
+    let report = got?;
     let written = target.finish(report.label.as_deref())?;
     show(&report, written.as_deref(), &mut context.screen)?;
     Ok(0)
@@ -135,6 +144,19 @@ impl Target {
                     Failure::file(format!("the output cannot be opened twice: {cause}"))
                 })?))
             }
+        }
+    }
+
+    /// Why the object's own name cannot be the file's, if it was to be.
+    fn refuses(&self, label: Option<&str>) -> Option<Failure> {
+        let Target::ByLabel { replace, .. } = self else { return None };
+        match name_of(label) {
+            Err(failure) => Some(failure),
+            Ok(name) if *replace == Replace::Never => {
+                let taken = Path::new(name).symlink_metadata().is_ok();
+                taken.then(|| OutputFailed::Exists(PathBuf::from(name)).into())
+            }
+            Ok(_) => None,
         }
     }
 

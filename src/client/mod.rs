@@ -60,6 +60,8 @@ pub struct Progress {
     pub bytes_total: Option<u64>,
     /// Peers that answered.
     pub peers_up: usize,
+    /// The object's own name, once the manifest has told it: `Some(None)` if it has none.
+    pub label: Option<Option<String>>,
     /// Holders given up on so far, each with the reason.
     pub troubles: Vec<(PeerId, String)>,
 }
@@ -73,6 +75,8 @@ pub struct PutOptions {
     pub code: Option<Code>,
     /// How content is compressed; `None` lets the plan decide.
     pub compression: Option<pangea_ces::Compression>,
+    /// Whether sizes are hidden in size classes.
+    pub padding: pangea_ces::Padding,
     /// Cipher; `Auto` by the CPU.
     pub suite: pangea_ces::SuiteChoice,
     /// How long holders shall keep it.

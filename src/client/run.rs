@@ -218,6 +218,7 @@ impl Client {
                     bytes_done: put.bytes_done,
                     bytes_total: total,
                     peers_up: put.peers_up(),
+                    label: None,
                     troubles: put.troubles.clone(),
                 };
                 if on(&progress) == Flow::Stop {
@@ -360,7 +361,7 @@ impl Client {
                 Some(Compression::Off) => CompressionChoice::Off,
                 Some(Compression::Zstd(level)) => CompressionChoice::Level(level),
             },
-            padding: pangea_ces::Padding::Off,
+            padding: options.padding,
             previous: None,
         }
     }
@@ -457,6 +458,7 @@ fn get_progress(get: &Get) -> Progress {
         bytes_done: get.bytes_done,
         bytes_total: get.bytes_total,
         peers_up: get.peers_known(),
+        label: get.label().map(|label| label.map(|label| label.as_str().to_owned())),
         troubles: get.troubles.clone(),
     }
 }

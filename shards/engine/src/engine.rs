@@ -445,7 +445,8 @@ impl Engine {
                     self.link_changed(peer);
                 }
             }
-            NetEvent::Connected { conn, side: Side::Accepted, .. } => {
+            NetEvent::Connected { conn, peer, remote, side: Side::Accepted } => {
+                tracing::info!(%peer, %remote, "a peer connected");
                 self.conns.insert(conn);
             }
             NetEvent::Rejected { remote, reason } => {
@@ -504,7 +505,9 @@ impl Engine {
 
     /// A connection is gone: all its streams are, and whoever waits for the peer hears of it.
     fn conn_closed(&mut self, conn: ConnId, why: String) {
-        self.conns.remove(&conn);
+        if self.conns.remove(&conn) {
+            tracing::debug!(?conn, "a connection ended: {why}");
+        }
         self.serve.connection_closed(conn);
         let peer = self.shared.links.closed(conn, why.clone());
         let lost: Vec<Owner> = {

@@ -176,6 +176,11 @@ impl Get {
         if self.walk.is_none() { "looking for the manifest" } else { "fetching" }
     }
 
+    /// The object's own name, once the manifest has told it: `Some(None)` if it has none.
+    pub fn label(&self) -> Option<Option<&Label>> {
+        self.walk.as_ref().map(|_| self.label.as_ref())
+    }
+
     /// Peers that are known.
     pub fn peers_known(&self) -> usize {
         self.locate.known.len() - self.down.len().min(self.locate.known.len())
