@@ -334,6 +334,7 @@ fn transport_config(mtu_max: u16, gso_segments_max: usize) -> Config {
         core: CoreId(0),
         cores: 1,
         mtu_max,
+        mtu_loopback: None,
         gso_segments_max,
         congestion: Congestion::Cubic,
         limits: Limits::STANDARD,

@@ -241,7 +241,8 @@ struct Blueprint {
     unit_bytes: u64,
     segment_pages: u32,
     seed: [u8; 32],
-    mtu_max: u16,
+    // UDP payload to try for towards others, and towards this machine.
+    mtu: (u16, u16),
     cpus: Vec<core_affinity::CoreId>,
 }
 
@@ -250,7 +251,10 @@ impl Blueprint {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| StartFailed::Other(format!("no randomness: {error}")))?;
-        let mtu_max = spec.options.mtu_max.unwrap_or_else(|| super::mtu::largest(spec.bind.ip()));
+        let mtu = match spec.options.mtu_max {
+            Some(mtu) => (mtu, mtu),
+            None => super::mtu::largest(),
+        };
         let cpus = match spec.options.pinning {
             Pinning::Pinned(ref cpus) => {
                 cpus.iter().map(|&id| core_affinity::CoreId { id }).collect()
@@ -268,7 +272,7 @@ impl Blueprint {
             unit_bytes: spec.unit_bytes,
             segment_pages: spec.segment_pages,
             seed,
-            mtu_max,
+            mtu,
             cpus,
         })
     }
@@ -324,7 +328,8 @@ impl Blueprint {
         let transport = pangea_transport::Config {
             core,
             cores: self.count,
-            mtu_max: self.mtu_max,
+            mtu_max: self.mtu.0,
+            mtu_loopback: Some(self.mtu.1),
             gso_segments_max,
             congestion: self.options.congestion,
             limits: Limits::STANDARD,

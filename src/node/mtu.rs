@@ -1,7 +1,5 @@
 //! The largest UDP payload that is worth probing a path for.
 
-use std::net::IpAddr;
-
 /// Ethernet's MTU, where the system does not tell.
 const ETHERNET_BYTES: u64 = 1500;
 /// IPv6 and UDP headers.
@@ -9,15 +7,18 @@ const HEADER_BYTES: u64 = 48;
 /// What a UDP datagram over IPv4 can carry.
 const PAYLOAD_MAX: u64 = 65_507;
 
-/// From the MTUs of this machine's interfaces: the loopback's if only that is used, else the
-/// largest, since a path is probed before it is trusted anyway.
-pub(crate) fn largest(bind: IpAddr) -> u16 {
-    let mtus = interface_mtus();
-    let loopback = mtus.iter().filter(|(name, _)| name == "lo").map(|(_, mtu)| *mtu).max();
-    let any = mtus.iter().map(|(_, mtu)| *mtu).max();
-    let mtu = if bind.is_loopback() { loopback } else { any }.unwrap_or(ETHERNET_BYTES);
-    let payload = mtu.saturating_sub(HEADER_BYTES).clamp(1200, PAYLOAD_MAX);
-    u16::try_from(payload).expect("clamped")
+/// From the MTUs of this machine's interfaces: towards other machines, and towards itself. A path
+/// is probed before it is trusted, so the first is the largest of all.
+pub(crate) fn largest() -> (u16, u16) {
+    let (near, far): (Vec<_>, Vec<_>) =
+        interface_mtus().into_iter().partition(|(name, _)| name == "lo");
+    let most = |mtus: Vec<(String, u64)>| mtus.into_iter().map(|(_, mtu)| mtu).max();
+    (payload(most(far)), payload(most(near)))
+}
+
+fn payload(mtu: Option<u64>) -> u16 {
+    let bytes = mtu.unwrap_or(ETHERNET_BYTES).saturating_sub(HEADER_BYTES).clamp(1200, PAYLOAD_MAX);
+    u16::try_from(bytes).expect("clamped")
 }
 
 #[cfg(target_os = "linux")]
@@ -41,9 +42,10 @@ mod tests {
 
     #[test]
     fn what_is_probed_for_fits_a_datagram() {
-        for bind in ["127.0.0.1", "0.0.0.0", "::1"] {
-            let payload = largest(bind.parse().unwrap());
-            assert!((1200..=65_507).contains(&payload));
-        }
+        let (far, near) = largest();
+        assert!((1200..=65_507).contains(&far) && (1200..=65_507).contains(&near));
+        assert_eq!(payload(None), 1452);
+        assert_eq!(payload(Some(9000)), 8952);
+        assert_eq!(payload(Some(65_536)), 65_488);
     }
 }

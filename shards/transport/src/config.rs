@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,29 @@ pub(crate) const MTU_MIN: u16 = 1200;
 
 /// Versions that we speak: QUIC version 1 (RFC 9000).
 const VERSIONS: [u32; 1] = [1];
+
+/// Path MTU discovery ends when the next step would be finer than this.
+const MTU_STEP: u16 = 20;
+/// The same towards this machine itself.
+const MTU_STEP_LOOPBACK: u16 = 8192;
+
+/// What is known of a path before it is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Path {
+    /// To this machine.
+    Loopback,
+    /// Anywhere else.
+    Network,
+}
+
+impl Path {
+    pub(crate) fn to(remote: SocketAddr) -> Path {
+        match remote.ip().to_canonical().is_loopback() {
+            true => Path::Loopback,
+            false => Path::Network,
+        }
+    }
+}
 
 /// How congestion is controlled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,6 +157,11 @@ pub struct Config {
     /// The largest UDP payload worth trying, from the interface (its MTU less 28 or 48). Discovery
     /// never goes beyond it or beyond [`TRAIN_BYTES_MAX`].
     pub mtu_max: u16,
+    /// The same for peers on this very machine, whose path is known to carry it: then a few coarse
+    /// steps find it. (Every byte of a probe's padding is a frame that the receiver has to parse,
+    /// and a fine search up to 64 KiB costs both sides more than a small request.) `None`: no
+    /// difference is made.
+    pub mtu_loopback: Option<u16>,
     /// The most segments that the driver takes in one send (1 = no GSO).
     pub gso_segments_max: usize,
     /// Congestion control of all connections.
@@ -168,10 +197,13 @@ impl TimeSource for Wall {
 }
 
 impl Config {
-    /// Upper end of path MTU discovery.
-    pub(crate) fn mtu_bound(&self) -> u16 {
+    /// Upper end of path MTU discovery, and its finest step.
+    pub(crate) fn mtu_bound(&self, path: Path) -> (u16, u16) {
         let most = u16::try_from(TRAIN_BYTES_MAX).unwrap_or(u16::MAX);
-        self.mtu_max.clamp(MTU_MIN, most)
+        match (path, self.mtu_loopback) {
+            (Path::Loopback, Some(mtu)) => (mtu.clamp(MTU_MIN, most), MTU_STEP_LOOPBACK),
+            _ => (self.mtu_max.clamp(MTU_MIN, most), MTU_STEP),
+        }
     }
 
     pub(crate) fn endpoint(&self, entropy: &mut Entropy) -> EndpointConfig {
@@ -229,14 +261,15 @@ impl Config {
         config
     }
 
-    pub(crate) fn transport(&self) -> TransportConfig {
+    pub(crate) fn transport(&self, path: Path) -> TransportConfig {
         let limits = &self.limits;
+        let (mtu_bound, mtu_step) = self.mtu_bound(path);
         let mut discovery = MtuDiscoveryConfig::default();
         discovery
             .interval(Duration::from_secs(600))
-            .upper_bound(self.mtu_bound())
+            .upper_bound(mtu_bound)
             .black_hole_cooldown(Duration::from_secs(60))
-            .minimum_change(20);
+            .minimum_change(mtu_step);
         let idle = IdleTimeout::try_from(limits.idle_timeout)
             .expect("an idle timeout is far below 2^62 milliseconds");
         let mut config = TransportConfig::default();
@@ -295,6 +328,7 @@ impl std::fmt::Debug for Config {
         f.debug_struct("Config")
             .field("core", &cores)
             .field("mtu_max", &self.mtu_max)
+            .field("mtu_loopback", &self.mtu_loopback)
             .field("gso_segments_max", &self.gso_segments_max)
             .field("congestion", &self.congestion)
             .field("limits", &self.limits)
@@ -311,7 +345,7 @@ mod tests {
     fn no_setting_of_quinn_is_left_to_its_default() {
         // Every field by name: one that a later quinn-proto adds makes this fail until it is
         // chosen.
-        let chosen = format!("{:?}", config(0).transport());
+        let chosen = format!("{:?}", config(0).transport(Path::Network));
         let expected = "TransportConfig { max_concurrent_bidi_streams: 8, \
             max_concurrent_uni_streams: 0, max_idle_timeout: Some(30000), \
             stream_receive_window: 8388608, receive_window: 65536, send_window: 131072, \
@@ -336,7 +370,7 @@ mod tests {
         assert!(text.contains("rng_seed: Some"), "{text}");
         let crypto = crate::testing::PlainCrypto::new(pangea_base::PeerId([1; 32]));
         let wall = Arc::new(Wall::new(UnixTime(5)));
-        let server = config.server(&crypto, Arc::new(config.transport()), wall);
+        let server = config.server(&crypto, Arc::new(config.transport(Path::Network)), wall);
         let text = format!("{server:?}");
         for part in [
             "retry_token_lifetime: 10s",
@@ -354,7 +388,7 @@ mod tests {
 
     #[test]
     fn mtu_discovery_never_looks_beyond_one_send() {
-        let bound = |mtu_max| Config { mtu_max, ..config(0) }.mtu_bound();
+        let bound = |mtu_max| Config { mtu_max, ..config(0) }.mtu_bound(Path::Network).0;
         assert_eq!(bound(65_535), 65_507);
         assert_eq!(bound(8_952), 8_952);
         assert_eq!(bound(0), 1200);

@@ -8,6 +8,7 @@ use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming, Transmit};
 
 use crate::admission::{Address, Admit};
 use crate::batch::Cut;
+use crate::config::Path;
 use crate::conn::{Conn, why};
 use crate::transport::{Response, meta};
 use crate::{Found, Side, Transport};
@@ -107,7 +108,11 @@ impl Transport {
 
     fn accept(&mut self, now: Instant, incoming: Incoming, address: Address) {
         let remote = incoming.remote_address();
-        match self.endpoint.accept(incoming, now, &mut self.scratch, None) {
+        let special = match Path::to(remote) {
+            Path::Loopback => Some(self.near_server.clone()),
+            Path::Network => None,
+        };
+        match self.endpoint.accept(incoming, now, &mut self.scratch, special) {
             Ok((handle, proto)) => {
                 let limits = &self.config.limits;
                 let mut conn =

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pangea_base::{Entropy, PeerAddr, PeerId};
 use quinn_proto::{
-    ConnectError, ConnectionHandle, ConnectionId, Endpoint, TransportConfig, VarInt,
+    ConnectError, ConnectionHandle, ConnectionId, Endpoint, ServerConfig, TransportConfig, VarInt,
 };
 
 use crate::admission::Admission;
 use crate::batch::BatchPool;
-use crate::config::Wall;
+use crate::config::{Path, Wall};
 use crate::conn::{Conn, ConnStats, KeepAlive, Phase};
 use crate::timers::Timers;
 use crate::window::Credit;
@@ -87,7 +87,9 @@ pub struct Transport {
     pub(crate) config: Config,
     pub(crate) endpoint: Endpoint,
     pub(crate) crypto: Box<dyn Crypto>,
-    dial_settings: Arc<TransportConfig>,
+    // Towards this machine, and towards all others.
+    dial_settings: [Arc<TransportConfig>; 2],
+    pub(crate) near_server: Arc<ServerConfig>,
     entropy: Entropy,
     wall: Arc<Wall>,
     began: Option<Instant>,
@@ -116,15 +118,18 @@ impl Transport {
         assert!(config.core.0 < config.cores, "core {} of {}", config.core.0, config.cores);
         assert!(config.gso_segments_max > 0, "a send has at least one segment");
         let wall = Arc::new(Wall::new(config.time));
-        let settings = Arc::new(config.transport());
-        let server = config.server(crypto.as_ref(), settings.clone(), wall.clone());
+        let far = Arc::new(config.transport(Path::Network));
+        let near = Arc::new(config.transport(Path::Loopback));
+        let server = config.server(crypto.as_ref(), far.clone(), wall.clone());
+        let near_server = Arc::new(config.server(crypto.as_ref(), near.clone(), wall.clone()));
         let endpoint_config = config.endpoint(&mut entropy);
         let endpoint = Endpoint::new(Arc::new(endpoint_config), Some(Arc::new(server)), true, None);
         let limits = &config.limits;
         Transport {
             endpoint,
             crypto,
-            dial_settings: settings,
+            dial_settings: [near, far],
+            near_server,
             entropy,
             wall,
             began: None,
@@ -157,7 +162,12 @@ impl Transport {
         }
         let dial = self.crypto.client(Some(to.peer));
         let dcid = ConnectionId::new(&self.entropy.array::<FIRST_DCID_BYTES>());
-        let settings = Config::client(dial.config, self.dial_settings.clone(), dcid);
+        let [near, far] = &self.dial_settings;
+        let settings = match Path::to(to.addr) {
+            Path::Loopback => near.clone(),
+            Path::Network => far.clone(),
+        };
+        let settings = Config::client(dial.config, settings, dcid);
         let (handle, proto) =
             self.endpoint.connect(now, settings, to.addr, "pangea").map_err(|e| match e {
                 ConnectError::InvalidRemoteAddress(addr) => ConnectRefused::Undialable(addr),

@@ -17,6 +17,7 @@ pub fn config(core: u8) -> Config {
         core: CoreId(core),
         cores: 8,
         mtu_max: 1452,
+        mtu_loopback: None,
         gso_segments_max: 64,
         congestion: Congestion::Cubic,
         limits: Limits::STANDARD,
