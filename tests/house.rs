@@ -421,13 +421,13 @@ fn functions(lines: &[&str]) -> Vec<(String, usize)> {
         let Some(name) = function_name(line) else { continue };
         let indentation = &line[..line.len() - line.trim_start().len()];
         let single = line.ends_with('}') || line.ends_with(';');
-        let closes = |later: &&str| {
+        let closes = |later: &str| {
             let rest = later.strip_prefix(indentation).unwrap_or_default();
             rest == "}" || (rest.starts_with(')') && rest.ends_with(';'))
         };
         let length = match single {
             true => 1,
-            false => 2 + lines[at + 1..].iter().position(|later| closes(&later)).unwrap_or(0),
+            false => 2 + lines[at + 1..].iter().position(|later| closes(later)).unwrap_or(0),
         };
         found.push((name.to_string(), length));
     }

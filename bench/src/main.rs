@@ -19,15 +19,16 @@ Usage: pangea-bench <what> [--json] [--seconds S] [--repeats N] [more for <what>
 
 What:
   ces        code, sample, compress, seal, stripe and back: each stage alone and the whole
-  store      extents and journal against the bare file
+  store      extents and journal against the bare file: [--dir PATH (.)]
   driver     io_uring and mio: packets and files
-  transport  streams over QUIC
-  e2e        put and get through whole nodes
+  transport  streams over QUIC: [--quinn PATH] [--driver auto|uring|mio]
+  e2e        put and get through whole nodes, each side a process: [--mib N (1024)]
+             [--nodes N (14)] [--kill M (4)] [--driver auto|uring|mio] [--dir PATH (.)]
 
 Options:
   --json        one JSON object per row instead of tables
   --seconds S   time for each measurement (default 0.3)
-  --repeats N   how often each is repeated; the median is shown (default 5)
+  --repeats N   how often each is repeated; the median is shown (default 5, e2e 3)
   --help        this text";
 
 /// What every benchmark is given.
@@ -38,6 +39,8 @@ pub struct Options {
     pub seconds: f64,
     /// How often each measurement is repeated.
     pub repeats: usize,
+    /// Whether the command line said so.
+    pub repeats_given: bool,
     /// What else was on the command line, for the benchmark itself.
     pub rest: Vec<String>,
 }
@@ -74,7 +77,8 @@ fn run(what: &str, options: &Options) -> Result<(), String> {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { json: false, seconds: 0.3, repeats: 5, rest: Vec::new() };
+    let rest = Vec::new();
+    let mut options = Options { json: false, seconds: 0.3, repeats: 5, repeats_given: false, rest };
     while let Some(arg) = args.next() {
         let mut number = || args.next().ok_or(format!("{arg} needs a number"));
         match arg.as_str() {
@@ -88,6 +92,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
                     .ok_or(format!("--seconds: '{text}' is not a time above 0"))?;
             }
             "--repeats" => {
+                options.repeats_given = true;
                 let text = number()?;
                 options.repeats = text
                     .parse()

@@ -28,7 +28,7 @@ Every byte is verified before it is written. The file gets its name when it is w
 it is hidden, and on failure it is removed. Without -o it gets the object's own name, in this
 directory. With -o - the bytes go to stdout as they are verified, and all else to stderr.
 With --json the last line is {\"bytes\",\"blake3\",\"verified\":true,\"seconds\",\
-\"bad_holders\":[{\"peer\",\"why\"}]}.",
+\"bad_holders\":[{\"peer\",\"why\"}],\"troubles\":[{\"peer\",\"why\"}]}.",
     crate::exit_codes!()
 );
 
@@ -208,6 +208,7 @@ fn show(report: &GetReport, written: Option<&Path>, screen: &mut Screen) -> Resu
         "verified": true,
         "seconds": seconds(report.elapsed),
         "bad_holders": troubles_json(&report.bad_holders),
+        "troubles": troubles_json(&report.troubles),
         "output": written.map(|path| path.to_string_lossy()),
     });
     screen.result("", &json)

@@ -13,7 +13,7 @@ use super::Context;
 use super::common::ClientArgs;
 use super::exit::{DEGRADED, Failure, Kind};
 use super::node::plural;
-use super::screen::{Screen, seconds};
+use super::screen::{Screen, seconds, troubles_json};
 use super::stop::{Patient, Stop};
 use crate::client::{PutFailed, PutReport, PutState, Source};
 use crate::config::{Compress, PutSettings};
@@ -29,7 +29,7 @@ const HELP: &str = concat!(
 Prints the link on stdout: who has it can find and read the object, nobody else can. --link-out
 writes it to a file that only you can read. All else is on stderr.
 With --json the last line is {\"link\",\"bytes\",\"state\",\"k\",\"m\",\"holders\",\
-\"survives_losses\",\"seconds\"}.",
+\"survives_losses\",\"seconds\",\"troubles\":[{\"peer\",\"why\"}]}.",
     crate::exit_codes!()
 );
 
@@ -233,6 +233,7 @@ fn show(
         "holders": holders,
         "survives_losses": report.survives_losses,
         "seconds": seconds(spent),
+        "troubles": troubles_json(&report.troubles),
     });
     if let Some(path) = file {
         json["link"] = serde_json::Value::Null;

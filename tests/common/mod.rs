@@ -7,8 +7,10 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+mod files;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[allow(unused_imports)]
+pub use files::{
+    SmallDisk, assert_nothing_left, assert_same, copy_directory, files_below, hash_of, random_bytes,
+};
 
 /// How long a node may take until it is ready, and a process until it is gone.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -215,6 +222,17 @@ impl Node {
         self.status()["received_bytes"].as_u64().expect("a count")
     }
 
+    /// CPU time that it has used, in the system's ticks (a hundredth of a second everywhere).
+    pub fn cpu_ticks(&mut self) -> u64 {
+        let path = format!("/proc/{}/stat", self.process().id());
+        let text = fs::read_to_string(&path).expect("a node's /proc");
+        // The name, in brackets, may have spaces.
+        let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
+        let ticks =
+            |at: usize| fields.split_whitespace().nth(at).and_then(|n| n.parse::<u64>().ok());
+        ticks(11).zip(ticks(12)).map(|(user, system)| user + system).expect("two numbers")
+    }
+
     pub fn resident_mib(&mut self) -> f64 {
         let path = format!("/proc/{}/status", self.process().id());
         let text = fs::read_to_string(&path).expect("a node's /proc");
@@ -317,7 +335,7 @@ impl Network {
     /// A file of `bytes` random bytes (the same for the same name).
     pub fn random_file(&self, name: &str, bytes: u64) -> PathBuf {
         let path = self.path(name);
-        write_file(&path, bytes, name, |block| block.to_vec());
+        files::write_file(&path, bytes, name, |block| block.to_vec());
         path
     }
 
@@ -342,7 +360,7 @@ impl Network {
             "network\n",
         ];
         let path = self.path(name);
-        write_file(&path, bytes, name, |block| {
+        files::write_file(&path, bytes, name, |block| {
             let words = block.iter().map(|byte| WORDS[usize::from(byte % 16)]);
             words.collect::<Vec<_>>().join(" ").into_bytes()
         });
@@ -409,9 +427,8 @@ impl Network {
         for path in self.logs.lock().unwrap().iter() {
             let log = fs::read_to_string(path).unwrap_or_default().to_lowercase();
             for link in secrets.iter() {
-                // The version and the hints are no secret; the key and all behind it is.
-                for part in [&link[10..34], &link[link.len() - 24..]] {
-                    assert!(!log.contains(part), "{} has a link's key in it", path.display());
+                for part in secret_parts(link) {
+                    assert!(!log.contains(&part), "{} has a link's key in it", path.display());
                 }
             }
             assert!(!log.contains("panicked"), "{}: {log}", path.display());
@@ -429,6 +446,19 @@ impl Drop for Network {
             eprintln!("kept: {}", self.dir.path().display());
         }
     }
+}
+
+/// What of a link must be in no log: the text of its key and its end, and the key in hex.
+fn secret_parts(text: &str) -> Vec<String> {
+    let link: pangea_wire::Link = text.parse().expect("a put prints a link");
+    let mut parts = vec![text[64..104].to_string(), text[text.len() - 24..].to_string()];
+    if let Some(key) = link.read_key() {
+        let hex: String = key.0.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        parts.push(hex);
+        // As Debug shows an array.
+        parts.push(format!("{:?}", &key.0.expose()[..8]).trim_end_matches(']').to_string());
+    }
+    parts
 }
 
 /// A command under way.
@@ -499,6 +529,20 @@ impl Ran {
         self.ended(0)
     }
 
+    /// Asserts that the result tells of trouble with this peer.
+    #[track_caller]
+    pub fn names(&self, peer: &str) {
+        let last = self.last().unwrap_or_else(|| panic!("no result: {self}"));
+        let told = ["troubles", "bad_holders"]
+            .iter()
+            .filter_map(|list| last[list].as_array())
+            .flatten()
+            .any(|one| {
+                one["peer"] == peer && one["why"].as_str().is_some_and(|why| !why.is_empty())
+            });
+        assert!(told, "{peer} is not named: {self}");
+    }
+
     /// The link of a put that ended with this code.
     #[track_caller]
     pub fn link(&self, code: i32) -> String {
@@ -523,77 +567,6 @@ impl std::fmt::Display for Ran {
         let stdout: String = String::from_utf8_lossy(&self.stdout).chars().take(2000).collect();
         write!(f, "'{shown}' ended with {code:?} after {took:?}\n{stdout}\n{}", self.stderr)
     }
-}
-
-fn write_file(path: &Path, bytes: u64, seed: &str, shape: impl Fn(&[u8]) -> Vec<u8>) {
-    let mut file = File::create(path).expect("a file");
-    let mut random = blake3::Hasher::new().update(seed.as_bytes()).finalize_xof();
-    let mut block = vec![0; 256 << 10];
-    let mut left = bytes;
-    while left > 0 {
-        random.fill(&mut block);
-        let shaped = shape(&block);
-        let taken = shaped.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        file.write_all(&shaped[..taken]).expect("room on the disk");
-        left -= taken as u64;
-    }
-}
-
-/// The same bytes for the same seed.
-pub fn random_bytes(seed: &str, bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut out);
-    out
-}
-
-/// The BLAKE3 of a file, in hex.
-pub fn hash_of(path: &Path) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block).expect("a file can be read") {
-            0 => return hasher.finalize().to_hex().to_string(),
-            read => hasher.update(&block[..read]),
-        };
-    }
-}
-
-#[track_caller]
-pub fn assert_same(original: &Path, copy: &Path) {
-    let [original_bytes, copy_bytes] =
-        [original, copy].map(|path| fs::metadata(path).map(|meta| meta.len()).unwrap_or(u64::MAX));
-    assert_eq!(original_bytes, copy_bytes, "{}: another length", copy.display());
-    assert!(hash_of(original) == hash_of(copy), "{} has other bytes", copy.display());
-}
-
-/// Asserts that a get left nothing at all: no output, and no hidden beginning of one.
-#[track_caller]
-pub fn assert_nothing_left(directory: &Path) {
-    let left: Vec<_> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
-}
-
-/// Copies a data directory of a node that does not run. Holes stay holes, sockets stay behind.
-pub fn copy_directory(from: &Path, to: &Path) {
-    let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(from).arg(to).output();
-    let copied = copied.expect("cp starts");
-    assert!(copied.status.success(), "cp: {}", String::from_utf8_lossy(&copied.stderr));
-}
-
-/// All regular files below a directory, sorted.
-pub fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            files.extend(files_below(&entry.path()));
-        } else if kind.is_file() {
-            files.push(entry.path());
-        }
-    }
-    files.sort();
-    files
 }
 
 /// Runs as nobody if we are root; false: we are nobody special already.

@@ -19,7 +19,7 @@ use crate::ask::AskJob;
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery, blob_written};
 use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
-use crate::limits::{ASKS_MAX, JOBS_MAX};
+use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
 use crate::links::{LinkState, Links};
 use crate::message::{
     AskFailed, AskId, Command, GetChunkFailed, HoldingAnswer, JobId, Message, Report,
@@ -90,6 +90,21 @@ pub struct EngineStats {
     pub refused: u64,
 }
 
+/// What one core holds for requests and jobs under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EngineHeld {
+    /// Requests of peers.
+    pub requests: usize,
+    /// Writes whose request is gone and whose end the ledger has still to hear.
+    pub unsettled: usize,
+    /// Questions to a store that are not answered.
+    pub tickets: usize,
+    /// Streams that somebody here owns.
+    pub streams: usize,
+    /// Jobs and small requests of our own.
+    pub jobs: usize,
+}
+
 /// The state machine of one core: [`Engine::handle`] what happened, [`Engine::turn`], then
 /// [`Engine::poll`] and [`Engine::transmit`] until both are empty, then sleep until
 /// [`Engine::deadline`] unless [`Engine::turn`] said that there is more to do.
@@ -105,6 +120,7 @@ pub struct Engine {
     conns: BTreeSet<ConnId>,
     turn_of: VecDeque<JobId>,
     next_tick: Instant,
+    next_expire: Instant,
     shards: u64,
     closing: Closing,
 }
@@ -119,9 +135,9 @@ enum Closing {
 
 /// Housekeeping that needs no better clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How soon a request that found no free page is tried again.
 /// A third of the idle timeout, so that two pings may be lost.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How soon a request that found no free page is tried again.
 const STARVED_RETRY: Duration = Duration::from_millis(2);
 
 impl Engine {
@@ -163,6 +179,7 @@ impl Engine {
             conns: BTreeSet::new(),
             turn_of: VecDeque::new(),
             next_tick: now + TICK,
+            next_expire: now + EXPIRE_EVERY,
             shards: 0,
             closing: Closing::Open,
         }
@@ -194,6 +211,9 @@ impl Engine {
         if self.next_tick <= now {
             self.tick();
         }
+        if self.next_expire <= now {
+            self.expire();
+        }
         self.jobs_tick();
         let busy = self.work();
         self.events();
@@ -222,7 +242,9 @@ impl Engine {
         let own = [starved, blocked, puts, gets, asks, self.shared.links.deadline()];
         let quiet = self.serve.open_requests() == 0 && self.puts.is_empty();
         let tick = (!quiet).then_some(self.next_tick);
-        let all = own.into_iter().chain([tick, self.shared.transport.deadline()]);
+        let keeps = self.shared.store.is_some() && self.closing == Closing::Open;
+        let expire = keeps.then_some(self.next_expire);
+        let all = own.into_iter().chain([tick, expire, self.shared.transport.deadline()]);
         all.flatten().min()
     }
 
@@ -241,6 +263,23 @@ impl Engine {
     /// Whether everything is flushed and closed.
     pub fn is_closed(&self) -> bool {
         self.closing == Closing::Closed
+    }
+
+    /// What the engine holds for requests and jobs that are under way; all of it is nought when
+    /// nothing is.
+    pub fn held(&self) -> EngineHeld {
+        EngineHeld {
+            requests: self.serve.open_requests(),
+            unsettled: self.serve.unsettled(),
+            tickets: self.serve.holdings.open_tickets(),
+            streams: self.shared.owners.len(),
+            jobs: self.puts.len() + self.gets.len() + self.asks.len(),
+        }
+    }
+
+    /// Bytes used and bytes reserved, as the ledger of core 0 has them.
+    pub fn ledger(&self) -> Option<(u64, u64)> {
+        self.ledger.as_ref().map(|ledger| (ledger.used(), ledger.reserved()))
     }
 
     /// Gives the memory of free pages back; for when the core has been idle for a while.
@@ -301,7 +340,7 @@ impl Engine {
                 let now = self.shared.now;
                 self.shared.transport.datagrams(now, remote, local_ip, ecn, stride, &data);
             }
-            Message::Ledger(ticket, question) => self.ledger(from, ticket, question),
+            Message::Ledger(ticket, question) => self.ask_ledger(from, ticket, question),
             Message::LedgerSays(ticket, answer) => {
                 self.serve.ledger_says(&mut self.shared, ticket, answer);
             }
@@ -314,7 +353,7 @@ impl Engine {
         }
     }
 
-    fn ledger(&mut self, from: CoreId, ticket: u64, question: LedgerQuestion) {
+    fn ask_ledger(&mut self, from: CoreId, ticket: u64, question: LedgerQuestion) {
         let Shared { now, wall, ref identity, ref mut entropy, .. } = self.shared;
         let ledger = self.ledger.as_mut().expect("core 0 keeps the ledger");
         let answer = ledger.answer(now, wall, identity, entropy, question);
@@ -362,9 +401,9 @@ impl Engine {
                 self.puts.insert(job, put);
                 self.turn_of.push_back(job);
             }
-            Command::Replace { job, index, holder } => {
+            Command::Replace { job, index, failed, holder } => {
                 if let Some(put) = self.puts.get_mut(&job) {
-                    put.replace(&mut self.shared, index, holder);
+                    put.replace(&mut self.shared, index, failed, holder.map(|holder| *holder));
                 }
             }
             Command::Get(get) => self.start_get(*get),
@@ -617,9 +656,7 @@ impl Engine {
             }
             StoreEvent::Deleted { owner, bytes, .. } => {
                 self.shards = self.shards.saturating_sub(1);
-                // Whence the owner called is long forgotten: its network's share is not.
-                let from = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-                let question = LedgerQuestion::Settle { owner, from, spent: bytes, kept: 0 };
+                let question = LedgerQuestion::Deleted { owner, bytes };
                 shared.send(CoreId(0), Message::Ledger(0, question));
             }
             StoreEvent::ExtentPoisoned { reason } => {
@@ -674,6 +711,11 @@ impl Engine {
     fn tick(&mut self) {
         self.next_tick = self.shared.now + TICK;
         self.serve.tick(&mut self.shared);
+    }
+
+    /// Leases end also while nobody asks for anything.
+    fn expire(&mut self) {
+        self.next_expire = self.shared.now + EXPIRE_EVERY;
         if let Some(store) = &mut self.shared.store {
             store.expire(self.shared.wall);
         }

@@ -421,19 +421,15 @@ impl GetJob {
 
     fn advance(&mut self, shared: &mut Shared, at: usize) {
         let source = &mut self.sources[at];
-        match source.state {
-            SourceState::Opening(conn) => {
-                let Some(stream) = shared.open(conn, Owner::Get(self.spec.job, at)) else { return };
-                source.state = SourceState::Receiving(conn, stream);
-                let (locator, chunk, index) = (self.spec.locator, self.spec.chunk, source.index);
-                let first_group = u32::try_from(source.front).expect("a shard has few groups");
-                let key = ShardKey { locator, chunk, index };
-                let request = FetchRequest::GetShard { key, first_group };
-                source.out.push(request::open_with(Protocol::Fetch, &request));
-                self.pump(shared, at);
-            }
-            _ => {}
-        }
+        let SourceState::Opening(conn) = source.state else { return };
+        let Some(stream) = shared.open(conn, Owner::Get(self.spec.job, at)) else { return };
+        source.state = SourceState::Receiving(conn, stream);
+        let (locator, chunk, index) = (self.spec.locator, self.spec.chunk, source.index);
+        let first_group = u32::try_from(source.front).expect("a shard has few groups");
+        let key = ShardKey { locator, chunk, index };
+        let request = FetchRequest::GetShard { key, first_group };
+        source.out.push(request::open_with(Protocol::Fetch, &request));
+        self.pump(shared, at);
     }
 
     fn pump(&mut self, shared: &mut Shared, at: usize) {

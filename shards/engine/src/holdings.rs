@@ -54,6 +54,10 @@ impl Holdings {
         self.next
     }
 
+    pub(crate) fn open_tickets(&self) -> usize {
+        self.tickets.len()
+    }
+
     pub(crate) fn redeem(&mut self, ticket: u64) -> Option<Asker> {
         self.tickets.remove(&ticket)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pangea_base::{Entropy, Identity, Locator, PeerId, UnixTime};
 use pangea_wire::{Grant, StoreRefusal};
 
-use crate::limits::{GRANT_LIFETIME, GRANTS_MAX, SHARE_PER_PEER};
+use crate::limits::{GRANT_LIFETIME, GRANTS_MAX, GRANTS_PER_PEER_MAX, SHARE_PER_PEER};
 
 /// Who may store here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,8 @@ pub enum LedgerQuestion {
         /// At most this many bytes.
         bytes: u64,
     },
-    /// The write ended: `kept` of the `spent` bytes stay.
+    /// The write ended: of the `spent` bytes these stay. What the disk takes can be a little more
+    /// than what was sent.
     Settle {
         /// Whose they are.
         owner: PeerId,
@@ -53,6 +54,13 @@ pub enum LedgerQuestion {
         spent: u64,
         /// What stays on disk.
         kept: u64,
+    },
+    /// Something was deleted from the disk. Whence its owner called is long forgotten.
+    Deleted {
+        /// Whose it was.
+        owner: PeerId,
+        /// What it took on disk.
+        bytes: u64,
     },
     /// A core opened its part of the store and found this much of each owner.
     Recovered(Vec<(PeerId, u64)>),
@@ -118,6 +126,7 @@ pub struct Ledger {
     reserved: u64,
     by_owner: BTreeMap<PeerId, u64>,
     by_prefix: BTreeMap<Prefix, u64>,
+    by_both: BTreeMap<(PeerId, Prefix), u64>,
     grants: BTreeMap<[u8; 16], Reservation>,
 }
 
@@ -131,6 +140,7 @@ impl Ledger {
             reserved: 0,
             by_owner: BTreeMap::new(),
             by_prefix: BTreeMap::new(),
+            by_both: BTreeMap::new(),
             grants: BTreeMap::new(),
         }
     }
@@ -138,6 +148,11 @@ impl Ledger {
     /// Bytes on disk or being written.
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Bytes reserved by grants and not yet spent.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
     }
 
     pub(crate) fn answer(
@@ -165,14 +180,20 @@ impl Ledger {
                 }
             }
             LedgerQuestion::Settle { owner, from, spent, kept } => {
-                assert!(kept <= spent, "a write keeps no more than was taken for it");
-                self.take_back(owner, Prefix::of(from), spent - kept);
+                let from = Prefix::of(from);
+                self.used = self.used.saturating_add(kept);
+                self.add(owner, from, kept);
+                self.take_back(owner, from, spent);
+                LedgerAnswer::Noted
+            }
+            LedgerQuestion::Deleted { owner, bytes } => {
+                self.take_back_anywhere(owner, bytes);
                 LedgerAnswer::Noted
             }
             LedgerQuestion::Recovered(owners) => {
                 for (owner, bytes) in owners {
                     self.used += bytes;
-                    *self.by_owner.entry(owner).or_default() += bytes;
+                    self.add(owner, Prefix(None), bytes);
                 }
                 LedgerAnswer::Noted
             }
@@ -189,14 +210,15 @@ impl Ledger {
         nonce: [u8; 16],
     ) -> Result<([u8; 16], UnixTime), StoreRefusal> {
         self.may_store(owner)?;
-        if self.grants.len() >= GRANTS_MAX {
+        let unused = |known: &&Reservation| known.owner == owner && known.left > 0;
+        let own = self.grants.values().filter(unused).count();
+        if self.grants.len() >= GRANTS_MAX || own >= GRANTS_PER_PEER_MAX {
             return Err(StoreRefusal::Busy);
         }
         self.room_for(owner, from, bytes)?;
         let expires = wall.after(GRANT_LIFETIME);
         self.reserved += bytes;
-        *self.by_owner.entry(owner).or_default() += bytes;
-        *self.by_prefix.entry(from).or_default() += bytes;
+        self.add(owner, from, bytes);
         let reservation = Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
         self.grants.insert(nonce, reservation);
         Ok((nonce, expires))
@@ -256,8 +278,7 @@ impl Ledger {
         let missing = bytes.saturating_sub(left);
         if missing > 0 {
             self.room_for(owner, from, missing)?;
-            *self.by_owner.entry(owner).or_default() += missing;
-            *self.by_prefix.entry(from).or_default() += missing;
+            self.add(owner, from, missing);
         }
         self.reserved -= bytes - missing;
         self.used += bytes;
@@ -268,10 +289,36 @@ impl Ledger {
         Ok(())
     }
 
+    fn add(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
+        if bytes > 0 {
+            *self.by_owner.entry(owner).or_default() += bytes;
+            *self.by_prefix.entry(from).or_default() += bytes;
+            *self.by_both.entry((owner, from)).or_default() += bytes;
+        }
+    }
+
     fn take_back(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
         self.used = self.used.saturating_sub(bytes);
+        self.subtract(owner, from, bytes);
+    }
+
+    /// What an owner has, wherever it called from when it brought it.
+    fn take_back_anywhere(&mut self, owner: PeerId, bytes: u64) {
+        let all = (owner, Prefix(None))..=(owner, Prefix(Some([u8::MAX; 6])));
+        let places: Vec<(Prefix, u64)> =
+            self.by_both.range(all).map(|(&(_, from), &held)| (from, held)).collect();
+        let mut left = bytes;
+        for (from, held) in places {
+            let part = left.min(held);
+            self.take_back(owner, from, part);
+            left -= part;
+        }
+    }
+
+    fn subtract(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
         subtract(&mut self.by_owner, &owner, bytes);
         subtract(&mut self.by_prefix, &from, bytes);
+        subtract(&mut self.by_both, &(owner, from), bytes);
     }
 
     fn let_go(&mut self, now: Instant, wall: UnixTime) {
@@ -284,10 +331,10 @@ impl Ledger {
         }
         for (owner, from, left) in lapsed {
             self.reserved -= left;
-            subtract(&mut self.by_owner, &owner, left);
-            subtract(&mut self.by_prefix, &from, left);
+            self.subtract(owner, from, left);
         }
-        self.grants.retain(|_, known| known.left > 0 || known.expires > wall);
+        // A grant of which nothing was spent needs no memory: it would be reserved anew.
+        self.grants.retain(|_, known| known.left > 0 || (known.spent > 0 && known.expires > wall));
     }
 }
 
@@ -416,6 +463,31 @@ mod tests {
         assert!(world.grant(1, HOME, 50).is_ok());
         assert!(world.spend(&first, 50));
         assert!(!world.spend(&first, 50), "the tenth is used up by the second grant");
+    }
+
+    #[test]
+    fn what_the_disk_takes_beyond_the_bytes_sent_counts_until_it_is_deleted() {
+        let mut world = World::new(1_000_000, Accept::Any);
+        let (owner, from) = (PeerId([1; 32]), "192.0.2.7".parse().unwrap());
+        let grant = world.grant(1, from, 100_000).unwrap();
+        assert!(world.spend(&grant, 100_000));
+        world.ask(LedgerQuestion::Settle { owner, from, spent: 100_000, kept: 102_400 });
+        assert_eq!(world.ledger.used(), 102_400);
+        world.ask(LedgerQuestion::Deleted { owner, bytes: 102_400 });
+        assert_eq!((world.ledger.used(), world.ledger.reserved()), (0, 0));
+        assert!(world.grant(2, from, 100_000).is_ok(), "its network has its share back");
+    }
+
+    #[test]
+    fn one_peer_cannot_use_up_the_grants_of_all() {
+        let mut world = World::new(1 << 40, Accept::Any);
+        for _ in 0..GRANTS_PER_PEER_MAX {
+            assert!(world.grant(1, HOME, 1).is_ok());
+        }
+        assert!(matches!(world.grant(1, HOME, 1), Err(StoreRefusal::Busy)));
+        assert!(world.grant(2, HOME, 1).is_ok());
+        world.now += RESERVATION_IDLE;
+        assert!(world.grant(1, HOME, 1).is_ok(), "unused grants are forgotten");
     }
 
     #[test]

@@ -24,6 +24,6 @@ mod serve;
 mod shared;
 
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
-pub use engine::{Engine, EngineConfig, EngineStats, Input};
+pub use engine::{Engine, EngineConfig, EngineHeld, EngineStats, Input};
 pub use ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
 pub use shared::Output;

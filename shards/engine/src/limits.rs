@@ -20,6 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A request stream on which the other side neither sends nor takes a byte for this long is reset.
 pub const STREAM_STALL: Duration = Duration::from_secs(30);
 
+/// Fewer bytes than this within [`STREAM_STALL`] are not progress.
+pub const STREAM_PROGRESS_BYTES: u64 = 2048;
+
 /// How much longer than k a get asks for at first.
 pub const GET_EXTRA: usize = 2;
 
@@ -53,9 +56,20 @@ pub const SHARE_PER_PEER: u64 = 10;
 /// Grants outstanding at one holder.
 pub const GRANTS_MAX: usize = 16 * 1024;
 
+/// Of these, grants to one identity that it has not used up.
+pub const GRANTS_PER_PEER_MAX: usize = 1024;
+
+/// A request of a peer that waits for our own disk or ledger for this long is given up.
+pub const OWN_STALL: Duration = Duration::from_secs(120);
+
+/// How often an idle core looks for leases that are over.
+pub const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+
 /// Connections that one core dials at once.
 pub const LINKS_MAX: usize = 1024;
 
 const _: () = assert!(HEDGE_AFTER.as_millis() < SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < STREAM_STALL.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < PATIENCE.as_millis());
+const _: () = assert!(STREAM_STALL.as_millis() < OWN_STALL.as_millis());
+const _: () = assert!(GRANTS_PER_PEER_MAX < GRANTS_MAX);

@@ -117,8 +117,10 @@ pub enum Command {
         job: JobId,
         /// Which shard.
         index: ShardIndex,
+        /// Who had it and is out; a shard that it stored already stays there.
+        failed: PeerId,
         /// Who takes it.
-        holder: Option<ShardTarget>,
+        holder: Option<Box<ShardTarget>>,
     },
     /// Fetch one chunk.
     Get(Box<GetChunk>),
@@ -143,7 +145,7 @@ pub enum Ask {
     /// Store a page of the manifest.
     PutManifest {
         /// The right to.
-        grant: Grant,
+        grant: Box<Grant>,
         /// Which.
         name: ManifestPage,
         /// Its bytes.
@@ -152,7 +154,7 @@ pub enum Ask {
     /// Store a page of the placement.
     PutPlacement {
         /// The right to.
-        grant: Grant,
+        grant: Box<Grant>,
         /// Which.
         number: u32,
         /// Its bytes.

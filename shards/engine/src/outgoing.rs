@@ -28,6 +28,11 @@ impl Outgoing {
         }
     }
 
+    /// Whether the transport has taken everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Bytes that the transport has taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.taken

@@ -185,17 +185,26 @@ impl PutJob {
         self.fail_if_sending(shared, index, why.to_owned());
     }
 
-    /// Control's answer to a failure.
+    /// Control's answer to a failure of `failed`, here or in another chunk. A shard that it stored
+    /// is stored, and one that has another holder by now stays with that one.
     pub(crate) fn replace(
         &mut self,
         shared: &mut Shared,
         index: ShardIndex,
+        failed: PeerId,
         to: Option<ShardTarget>,
     ) {
         let at = usize::from(index.0);
         let Some(target) = self.targets.get_mut(at) else { return };
-        if !matches!(target.state, TargetState::Failed) {
+        if target.peer() != Some(failed) {
             return;
+        }
+        match target.state {
+            TargetState::Stored(_) | TargetState::GivenUp => return,
+            TargetState::Sending(conn, stream) => {
+                shared.drop_stream(conn, stream, request::CANCELLED);
+            }
+            TargetState::Linking | TargetState::Opening(_) | TargetState::Failed => {}
         }
         *target = Target::new(shared.now, to);
         self.advance(shared, at);

@@ -145,6 +145,11 @@ impl Store {
         self.index.owner_bytes(owner)
     }
 
+    /// Bytes that a shard or blob takes on disk, if it is held.
+    pub fn disk_bytes(&self, key: &Key) -> Option<u64> {
+        Some(crate::index::disk_bytes(&self.index.get(key)?.runs))
+    }
+
     /// Deletes a shard or blob. It is gone at once; [`Event::Deleted`] follows when that is
     /// durable and its space is given back.
     pub fn delete(&mut self, key: Key) -> Result<(), DeleteRefused> {

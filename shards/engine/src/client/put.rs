@@ -573,22 +573,33 @@ impl Put {
 
     fn holder_failed(&mut self, job: JobId, index: ShardIndex, peer: PeerId, why: String) {
         note(&mut self.troubles, peer, why);
+        let mut jobs = vec![(job, index)];
         if let Some(at) = self.candidates.iter().position(|c| c.addr.peer == peer)
             && self.candidates[at].state != CandidateState::Failed
         {
             self.candidates[at].state = CandidateState::Failed;
-            self.replace_everywhere(at);
+            // Other chunks on their way need not wait until they notice it too.
+            if let Some(place) = self.replace_everywhere(at) {
+                let n = self.places.len();
+                let others = self.jobs.iter().filter(|(other, _)| **other != job);
+                jobs.extend(
+                    others.map(|(&other, running)| (other, index_at(running.chunk, place, n))),
+                );
+            }
         }
-        let Some(running) = self.jobs.get(&job) else { return };
-        let (core, shard_bytes) = (running.core, running.shard_bytes);
-        let place = place_of(running.chunk, usize::from(index.0), self.places.len());
-        let holder = self.target(place, shard_bytes);
-        self.outbox.send(core, Command::Replace { job, index, holder });
+        for (job, index) in jobs {
+            let Some(running) = self.jobs.get(&job) else { continue };
+            let (core, shard_bytes) = (running.core, running.shard_bytes);
+            let place = place_of(running.chunk, usize::from(index.0), self.places.len());
+            let holder = self.target(place, shard_bytes).map(Box::new);
+            self.outbox.send(core, Command::Replace { job, index, failed: peer, holder });
+        }
     }
 
-    /// A candidate is out: a spare takes its place, for this chunk and all that follow.
-    fn replace_everywhere(&mut self, failed: usize) {
-        let Some(place) = self.places.iter().position(|&at| at == Some(failed)) else { return };
+    /// A candidate is out: a spare takes its place, for this chunk and all that follow. The place,
+    /// if it had one.
+    fn replace_everywhere(&mut self, failed: usize) -> Option<usize> {
+        let place = self.places.iter().position(|&at| at == Some(failed))?;
         let spare = (0..self.candidates.len()).find(|&at| {
             let candidate = &self.candidates[at];
             candidate.state == CandidateState::Up
@@ -596,6 +607,7 @@ impl Put {
                 && !self.places.contains(&Some(at))
         });
         self.places[place] = spare;
+        Some(place)
     }
 
     fn chunk_stored(&mut self, job: JobId, entry: ChunkEntry, receipts: Vec<Receipt>) {
@@ -628,7 +640,7 @@ impl Put {
         self.link = Some(sealed.id);
         let placement = self.placement();
         for at in self.holding_candidates() {
-            let Some(grant) = self.candidates[at].grant.clone() else { continue };
+            let Some(grant) = self.candidates[at].grant.clone().map(Box::new) else { continue };
             let addr = self.candidates[at].addr;
             let core = self.outbox.any_core();
             let named =
@@ -736,6 +748,12 @@ impl Put {
 /// Shards of successive chunks go round the holders, so that parity is everybody's share.
 fn place_of(chunk: u32, index: usize, n: usize) -> usize {
     (index + chunk as usize) % n
+}
+
+/// Which shard of a chunk is at a place.
+fn index_at(chunk: u32, place: usize, n: usize) -> ShardIndex {
+    let index = (place + n - chunk as usize % n) % n;
+    ShardIndex(u8::try_from(index).expect("a code has at most 255 shards"))
 }
 
 fn distinct_holders(receipts: &[Receipt]) -> usize {

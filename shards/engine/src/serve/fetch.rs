@@ -72,6 +72,10 @@ impl Sending {
         }
     }
 
+    pub(super) fn waits_for_us(&self) -> bool {
+        !self.reads.is_empty() || self.ready.is_empty()
+    }
+
     pub(super) fn delivered(&mut self, delivery: Delivery) {
         let Some(offset) = self.reads.remove(&delivery.ticket) else { return };
         match delivery.answer {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use pangea_base::{CoreId, PeerId};
-use pangea_store::WriteId;
+use pangea_store::{BlobKey, WriteId};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, FrameReader, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
@@ -17,13 +17,13 @@ use pangea_wire::{
 
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
-use crate::limits::{SERVED_STREAMS_MAX, STREAM_STALL};
+use crate::limits::{OWN_STALL, SERVED_STREAMS_MAX, STREAM_PROGRESS_BYTES, STREAM_STALL};
 use crate::message::Message;
 use crate::outgoing::{Outgoing, Pumped};
 use crate::request;
 use crate::shared::{Owner, Shared};
 use fetch::{Lookup, Sending};
-use store::{BlobWriting, ShardWriting};
+use store::{Bill, BlobWriting, OrphanShard, ShardWriting};
 
 /// All requests that this core serves.
 #[derive(Default)]
@@ -33,6 +33,10 @@ pub(crate) struct Serve {
     by_write: BTreeMap<WriteId, u64>,
     // Requests that found no free page; tried again every turn.
     starved: BTreeSet<u64>,
+    // What outlives its request: questions to the ledger, and writes that can't be stopped.
+    unpaid: BTreeMap<u64, Bill>,
+    orphans: BTreeMap<WriteId, OrphanShard>,
+    orphan_blobs: BTreeMap<u64, (BlobKey, Bill)>,
     pub(crate) holdings: Holdings,
     // Proofs that were already checked on a connection, so that each costs one signature only.
     proven: BTreeMap<ConnId, Vec<AuthChallenge>>,
@@ -54,7 +58,9 @@ struct Request {
     reader: FrameReader,
     stage: Stage,
     out: Outgoing,
+    // When it last got on by enough, and by how many bytes since then.
     moved_at: Instant,
+    moved_bytes: u64,
 }
 
 /// How far a request is.
@@ -97,6 +103,11 @@ impl Serve {
         self.requests.len()
     }
 
+    /// Writes that outlived their request, and answers of the ledger that nobody waits for.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unpaid.len() + self.orphans.len() + self.orphan_blobs.len()
+    }
+
     /// No new requests from now on.
     pub(crate) fn close(&mut self) {
         self.closing = true;
@@ -105,7 +116,9 @@ impl Serve {
     /// A peer opened a stream.
     pub(crate) fn opened(&mut self, shared: &mut Shared, conn: ConnId, stream: StreamId) {
         let (peer, remote) = (shared.transport.peer(conn), shared.transport.remote(conn));
-        let (Some(peer), Some(remote)) = (peer, remote) else { return };
+        let (Some(peer), Some(remote)) = (peer, remote) else {
+            return shared.refuse_stream(conn, stream, request::BUSY);
+        };
         if self.requests.len() >= SERVED_STREAMS_MAX || self.closing {
             shared.refuse_stream(conn, stream, request::BUSY);
             self.refused += 1;
@@ -122,6 +135,7 @@ impl Serve {
             stage: Stage::Protocol,
             out: Outgoing::default(),
             moved_at: shared.now,
+            moved_bytes: 0,
         };
         self.requests.insert(self.next, request);
         shared.owners.insert((conn, stream), Owner::Served(self.next));
@@ -148,6 +162,9 @@ impl Serve {
     /// The ledger's answer to a request of this core.
     pub(crate) fn ledger_says(&mut self, shared: &mut Shared, id: u64, answer: LedgerAnswer) {
         let Some(request) = self.requests.get_mut(&id) else {
+            if let (Some(bill), LedgerAnswer::Spent) = (self.unpaid.remove(&id), answer) {
+                bill.settle(shared, 0);
+            }
             return;
         };
         match (&mut request.stage, answer) {
@@ -162,7 +179,9 @@ impl Serve {
     /// The store's answer to a question of this core.
     pub(crate) fn delivered(&mut self, shared: &mut Shared, delivery: Delivery) {
         let id = delivery.served;
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(request) = self.requests.get_mut(&id) else {
+            return self.orphan_blob_written(shared, delivery);
+        };
         match &mut request.stage {
             Stage::Lookup(lookup) => lookup.delivered(delivery),
             Stage::Sending(sending) => sending.delivered(delivery),
@@ -179,6 +198,11 @@ impl Serve {
         write: WriteId,
         result: Option<Result<(pangea_base::Hash, u64), StoreRefusal>>,
     ) {
+        if let (Some(orphan), Some(result)) = (self.orphans.get(&write), &result) {
+            orphan.written(shared, result.as_ref().ok());
+            self.orphans.remove(&write);
+            return;
+        }
         let Some(&id) = self.by_write.get(&write) else { return };
         if let Some(Request { stage: Stage::Shard(writing), .. }) = self.requests.get_mut(&id)
             && let Some(result) = result
@@ -195,7 +219,9 @@ impl Serve {
             self.run(shared, id);
         }
         let stalled = |(&id, request): (&u64, &Request)| {
-            (request.moved_at + STREAM_STALL <= shared.now).then_some(id)
+            // What waits for our own disk or ledger is not the peer's fault.
+            let most = if request.waits_for_us() { OWN_STALL } else { STREAM_STALL };
+            (request.moved_at + most <= shared.now).then_some(id)
         };
         let stalled: Vec<u64> = self.requests.iter().filter_map(stalled).collect();
         for id in stalled {
@@ -273,8 +299,8 @@ impl Serve {
         let room = request.reader.room();
         match shared.transport.read(request.conn, request.stream, room) {
             Ok(ReadOutcome::Data(bytes)) => {
+                request.moved(shared.now, bytes.len() as u64);
                 request.reader.push(bytes);
-                request.moved_at = shared.now;
                 Next::Again
             }
             Ok(ReadOutcome::Blocked) => Next::Wait,
@@ -294,12 +320,7 @@ impl Serve {
     fn end(&mut self, shared: &mut Shared, id: u64, code: u32) {
         let Some(mut request) = self.requests.remove(&id) else { return };
         self.starved.remove(&id);
-        if let Stage::Shard(writing) = &mut request.stage {
-            writing.abandon(shared, &mut self.by_write, request.peer, request.from);
-        }
-        if let Stage::Blob(writing) = &mut request.stage {
-            writing.abandon(shared, request.peer, request.from);
-        }
+        self.abandon(shared, id, &mut request);
         if code == request::DONE {
             shared.owners.remove(&(request.conn, request.stream));
             // Whatever the peer still sends is of no interest.
@@ -314,10 +335,29 @@ impl Request {
     fn pump(&mut self, shared: &mut Shared) -> Result<Pumped, u32> {
         let before = self.out.taken();
         let pumped = self.out.pump(&mut shared.transport, self.conn, self.stream);
-        if self.out.taken() != before {
-            self.moved_at = shared.now;
-        }
+        self.moved(shared.now, self.out.taken() - before);
         pumped.map_err(|_| request::CANCELLED)
+    }
+
+    /// Bytes came or went. A drip is not progress: it would hold a place for ever.
+    fn moved(&mut self, now: Instant, bytes: u64) {
+        self.moved_bytes += bytes;
+        if self.moved_bytes >= STREAM_PROGRESS_BYTES {
+            self.moved_at = now;
+            self.moved_bytes = 0;
+        }
+    }
+
+    /// Whether the next step is this node's own.
+    fn waits_for_us(&self) -> bool {
+        match &self.stage {
+            Stage::Granting => true,
+            Stage::Shard(writing) => writing.waits_for_us(),
+            Stage::Blob(writing) => writing.waits_for_us(),
+            Stage::Lookup(_) => true,
+            Stage::Sending(sending) => sending.waits_for_us() && self.out.is_empty(),
+            Stage::Protocol | Stage::Message(_) | Stage::Answered => false,
+        }
     }
 
     fn answer<M: pangea_wire::Message>(&mut self, message: &M) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, Hash, PeerId};
+use pangea_base::{CoreId, Hash, PeerId, ShardKey, UnixTime};
 use pangea_store::{AppendRefused, BlobKey, BlobKind, Key, ShardMeta, StoreRefused, WriteId};
 use pangea_wire::{
     BlobBody, Channel, PutBody, PutPart, Receipt, ShardHeader, StoreRefusal, StoreRequest,
@@ -12,7 +12,7 @@ use pangea_wire::{
 };
 
 use super::{Next, PROVEN_MAX, Serve, Stage};
-use crate::holdings::Asker;
+use crate::holdings::{Asker, Delivery};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::message::{HoldingAnswer, Message};
 use crate::request;
@@ -28,6 +28,56 @@ pub(super) struct ShardWriting {
     pending: Option<Bytes>,
     trailer: Option<StoreTrailer>,
     stored: Option<Result<(Hash, u64), StoreRefusal>>,
+    // The shard is here already: what comes is only compared with it.
+    held: Option<Held>,
+}
+
+/// A shard that was here before.
+struct Held {
+    root: Hash,
+    length: u64,
+    lease: UnixTime,
+}
+
+/// What a write has been charged, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bill {
+    owner: PeerId,
+    from: IpAddr,
+    spent: u64,
+}
+
+impl Bill {
+    pub(super) fn settle(self, shared: &mut Shared, kept: u64) {
+        let Bill { owner, from, spent } = self;
+        let question = LedgerQuestion::Settle { owner, from, spent, kept };
+        shared.send(CoreId(0), Message::Ledger(0, question));
+    }
+}
+
+/// A shard whose request ended while the disk was at it.
+pub(super) struct OrphanShard {
+    key: ShardKey,
+    trailer: Option<StoreTrailer>,
+    bill: Bill,
+}
+
+impl OrphanShard {
+    /// It is on disk (or not): it is paid for, and goes if it isn't what its origin meant.
+    pub(super) fn written(&self, shared: &mut Shared, stored: Option<&(Hash, u64)>) {
+        let Some(&(root, length)) = stored else { return self.bill.settle(shared, 0) };
+        self.bill.settle(shared, on_disk(shared, Key::Shard(self.key)));
+        if self.trailer != Some(StoreTrailer { root, length })
+            && let Some(store) = &mut shared.store
+        {
+            let _ = store.delete(Key::Shard(self.key));
+        }
+    }
+}
+
+/// What the disk takes for something that is held.
+fn on_disk(shared: &Shared, key: Key) -> u64 {
+    shared.store.as_ref().and_then(|store| store.disk_bytes(&key)).unwrap_or(0)
 }
 
 /// A manifest or placement page on its way to the disk.
@@ -37,7 +87,9 @@ pub(super) struct BlobWriting {
     length: u64,
     hash: Option<Hash>,
     admission: Admission,
-    submitted: bool,
+    submitted: Option<u64>,
+    // It was here before, and takes no more room.
+    held: bool,
     written: Option<Result<(), String>>,
 }
 
@@ -60,8 +112,14 @@ impl ShardWriting {
         self.stored = Some(result);
     }
 
+    pub(super) fn waits_for_us(&self) -> bool {
+        matches!(self.admission, Admission::Asked)
+            || self.pending.is_some()
+            || self.trailer.is_some()
+    }
+
     /// The request ended: nothing half-written stays, nothing is paid for that is not kept.
-    pub(super) fn abandon(
+    fn abandon(
         &mut self,
         shared: &mut Shared,
         by_write: &mut BTreeMap<WriteId, u64>,
@@ -90,9 +148,12 @@ impl BlobWriting {
         });
     }
 
-    pub(super) fn abandon(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr) {
-        let kept = if self.submitted { self.length } else { 0 };
-        self.admission.settle(shared, owner, from, kept);
+    pub(super) fn waits_for_us(&self) -> bool {
+        matches!(self.admission, Admission::Asked) || self.submitted.is_some()
+    }
+
+    fn abandon(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr) {
+        self.admission.settle(shared, owner, from, 0);
     }
 }
 
@@ -109,14 +170,51 @@ impl Admission {
 
     fn settle(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr, kept: u64) {
         if let Admission::Spent(spent) = *self {
-            let question = LedgerQuestion::Settle { owner, from, spent, kept: kept.min(spent) };
-            shared.send(CoreId(0), Message::Ledger(0, question));
+            Bill { owner, from, spent }.settle(shared, kept);
             *self = Admission::Settled;
         }
     }
 }
 
 impl Serve {
+    /// A request ends before its time. What can't be stopped any more is settled when it is done.
+    pub(super) fn abandon(&mut self, shared: &mut Shared, id: u64, request: &mut super::Request) {
+        let (owner, from) = (request.peer, request.from);
+        let bill = |spent| Bill { owner, from, spent };
+        match &mut request.stage {
+            Stage::Shard(writing) => match (&writing.admission, writing.write) {
+                (Admission::Asked, _) => {
+                    self.unpaid.insert(id, bill(writing.header.length_max));
+                }
+                (Admission::Spent(spent), Some(write))
+                    if writing.trailer.is_some() && writing.stored.is_none() =>
+                {
+                    self.by_write.remove(&write);
+                    let (key, trailer) = (writing.header.key, writing.trailer);
+                    self.orphans.insert(write, OrphanShard { key, trailer, bill: bill(*spent) });
+                }
+                _ => writing.abandon(shared, &mut self.by_write, owner, from),
+            },
+            Stage::Blob(writing) => match (&writing.admission, writing.submitted) {
+                (Admission::Asked, _) => {
+                    self.unpaid.insert(id, bill(writing.length));
+                }
+                (Admission::Spent(spent), Some(ticket)) if !writing.held => {
+                    self.orphan_blobs.insert(ticket, (writing.key, bill(*spent)));
+                }
+                _ => writing.abandon(shared, owner, from),
+            },
+            _ => {}
+        }
+    }
+
+    /// The disk is done with a page whose request is gone.
+    pub(super) fn orphan_blob_written(&mut self, shared: &mut Shared, delivery: Delivery) {
+        if let Some((key, bill)) = self.orphan_blobs.remove(&delivery.ticket) {
+            bill.settle(shared, on_disk(shared, Key::Blob(key)));
+        }
+    }
+
     /// The message of a store request: checked, and the ledger asked.
     pub(super) fn store_request(&mut self, shared: &mut Shared, id: u64) -> Next {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
@@ -191,6 +289,9 @@ impl Serve {
         if writing.trailer.is_some() {
             return Next::Wait;
         }
+        if writing.held.is_some() {
+            return self.compare(shared, id);
+        }
         let Some(write) = writing.write else { return self.begin_write(shared, id) };
         let Some(store) = &mut shared.store else { return Next::Over(request::CANCELLED) };
         if let Some(unit) = writing.pending.take() {
@@ -237,11 +338,38 @@ impl Serve {
                 self.by_write.insert(write, id);
                 Next::Again
             }
+            Err(StoreRefused::AlreadyHeld { root, length }) => {
+                // The same shard once more (its receipt was lost, say) is answered like the first.
+                let lease = store.shard(&writing.header.key).map_or(UnixTime(0), |i| i.lease);
+                writing.held = Some(Held { root, length, lease });
+                Next::Again
+            }
             Err(refused) => {
                 let refusal = refusal(&refused);
                 self.refuse_shard(shared, id, refusal)
             }
         }
+    }
+
+    /// A shard that is here already: its bytes are let go, and its trailer decides.
+    fn compare(&mut self, shared: &mut Shared, id: u64) -> Next {
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        let Stage::Shard(writing) = &mut request.stage else { return Next::Again };
+        let Some(Held { root, length, lease }) = writing.held else { return Next::Again };
+        let trailer = match writing.body.next(&mut request.reader) {
+            Ok(Some(PutPart::Unit(_))) => return Next::Again,
+            Ok(Some(PutPart::Trailer(trailer))) => trailer,
+            Ok(None) => return self.read(shared, id),
+            Err(sent) => return self.misbehaved(shared, id, &sent),
+        };
+        let key = writing.header.key;
+        if trailer != (StoreTrailer { root, length }) || lease < writing.header.lease {
+            return self.refuse_shard(shared, id, StoreRefusal::AlreadyHeldDifferent);
+        }
+        writing.admission.settle(shared, request.peer, request.from, 0);
+        let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
+        request.answer(&StoreResponse::Stored(receipt));
+        Next::Again
     }
 
     fn refuse_shard(&mut self, shared: &mut Shared, id: u64, refusal: StoreRefusal) -> Next {
@@ -262,13 +390,17 @@ impl Serve {
         let trailer = writing.trailer;
         match writing.stored.take() {
             Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
-                writing.admission.settle(shared, request.peer, request.from, length);
+                let kept = on_disk(shared, Key::Shard(key));
+                writing.admission.settle(shared, request.peer, request.from, kept);
                 let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
                 request.answer(&StoreResponse::Stored(receipt));
                 Next::Again
             }
             Some(Ok(_)) => {
-                // What arrived is not what the origin meant: it must not stay.
+                // What arrived is not what the origin meant: it must not stay. It is paid for until
+                // its deletion is durable and gives everything back.
+                let kept = on_disk(shared, Key::Shard(key));
+                writing.admission.settle(shared, request.peer, request.from, kept);
                 if let Some(store) = &mut shared.store {
                     let _ = store.delete(Key::Shard(key));
                 }
@@ -293,17 +425,17 @@ impl Serve {
         }
         match writing.written.take() {
             Some(Ok(())) => {
-                writing.admission.settle(shared, request.peer, request.from, writing.length);
+                let kept = if writing.held { 0 } else { on_disk(shared, Key::Blob(writing.key)) };
+                writing.admission.settle(shared, request.peer, request.from, kept);
                 request.answer(&StoreResponse::BlobStored);
                 return Next::Again;
             }
             Some(Err(why)) => {
                 tracing::warn!("a page was not stored: {why}");
-                writing.submitted = false;
                 writing.abandon(shared, request.peer, request.from);
                 return self.refuse(id, StoreRefusal::Full);
             }
-            None if writing.submitted => return Next::Wait,
+            None if writing.submitted.is_some() => return Next::Wait,
             None => {}
         }
         match writing.body.next(&mut request.reader) {
@@ -324,10 +456,11 @@ impl Serve {
             writing.abandon(shared, request.peer, request.from);
             return self.refuse(id, StoreRefusal::RootMismatch);
         }
+        writing.held = store.disk_bytes(&Key::Blob(writing.key)).is_some();
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
         match store.put_blob(writing.key, request.peer, bytes, ticket) {
             Ok(()) => {
-                writing.submitted = true;
+                writing.submitted = Some(ticket);
                 Next::Wait
             }
             Err(refused) => {
@@ -353,6 +486,7 @@ fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
                 pending: None,
                 trailer: None,
                 stored: None,
+                held: None,
             };
             return Ok((Stage::Shard(Box::new(writing)), bytes));
         }
@@ -376,7 +510,8 @@ fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
         length: u64::from(length),
         hash,
         admission: Admission::Asked,
-        submitted: false,
+        submitted: None,
+        held: false,
         written: None,
     };
     Ok((Stage::Blob(Box::new(writing)), u64::from(length)))
