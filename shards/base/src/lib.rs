@@ -19,7 +19,9 @@ mod wake;
 pub use addr::{AddrInvalid, PeerAddr};
 pub use code::Code;
 pub use entropy::Entropy;
-pub use groups::{GROUP_BYTES, GroupHasher, GroupTable, GroupTableInvalid, group_count, merge_groups};
+pub use groups::{
+    GROUP_BYTES, GroupHasher, GroupTable, GroupTableInvalid, group_count, merge_groups,
+};
 pub use identity::{Identity, SIGNATURE_BYTES, Signature, verify_signature};
 pub use ids::{
     ChunkNumber, CoreId, Hash, IdInvalid, Locator, ManifestId, PeerId, ShardIndex, ShardKey,

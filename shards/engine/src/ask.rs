@@ -85,6 +85,11 @@ impl AskJob {
                 }
             },
             State::Opening(conn) => {
+                // A connection that is gone gives no stream any more.
+                if shared.links.state(self.to.peer) != Some(LinkState::Up(conn)) {
+                    let why = "the connection was lost before it could be asked".to_owned();
+                    return self.fail(AskFailed::Unreachable(why));
+                }
                 let Some(stream) = shared.open(conn, Owner::Ask(self.id)) else { return };
                 self.state = State::Asked(conn, stream);
                 self.queue_request(shared, conn);

@@ -437,7 +437,7 @@ impl Engine {
     }
 
     fn close(&mut self) {
-        self.serve.close();
+        self.serve.close(&mut self.shared);
         self.closing = Closing::Store;
         match &mut self.shared.store {
             Some(store) => {
@@ -548,7 +548,7 @@ impl Engine {
             tracing::debug!(?conn, "a connection ended: {why}");
         }
         self.serve.connection_closed(conn);
-        let peer = self.shared.links.closed(conn, why.clone());
+        let peer = self.shared.links.closed(self.shared.now, conn, why.clone());
         let lost: Vec<Owner> = {
             let streams = self.shared.owners.iter();
             streams.filter(|((at, _), _)| *at == conn).map(|(_, &owner)| owner).collect()

@@ -13,7 +13,7 @@ use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
 
 use crate::content::ChunkHasher;
 use crate::incoming::{Incoming, ShardIncoming};
-use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, SLOW_AFTER};
+use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, PATIENCE, SLOW_AFTER};
 use crate::links::LinkState;
 use crate::message::{ChunkSink, GetChunk, GetChunkFailed, Report};
 use crate::outgoing::{Outgoing, Pumped};
@@ -343,6 +343,8 @@ impl GetJob {
             } else if receiving && source.moved_at + SLOW_AFTER <= now {
                 let seconds = SLOW_AFTER.as_secs();
                 self.trouble(shared, at, format!("it sent nothing for {seconds} s"));
+            } else if !receiving && source.moved_at + PATIENCE <= now {
+                self.trouble(shared, at, "it let no stream be opened".to_owned());
             } else if source.moved_at + HEDGE_AFTER <= now {
                 stalled += 1;
             }

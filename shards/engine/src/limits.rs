@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How long a dial may take before the peer counts as not there.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer that could not be reached, or was lost, is left alone.
+pub const REDIAL_AFTER: Duration = Duration::from_secs(10);
+
 /// How long a small request (a manifest page, a grant) may take from its first byte to its last.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use pangea_base::{PeerAddr, PeerId};
 use pangea_transport::{ConnId, Transport};
 
-use crate::limits::{DIAL_TIMEOUT, LINKS_MAX};
+use crate::limits::{DIAL_TIMEOUT, LINKS_MAX, REDIAL_AFTER};
 
 /// How things stand with a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum LinkState {
     Connecting,
     /// Streams can be opened.
     Up(ConnId),
-    /// It failed, and is not dialled again by itself.
+    /// It failed; who wants it after [`REDIAL_AFTER`] has it dialled again.
     Down(String),
 }
 
@@ -24,6 +24,8 @@ struct Link {
     state: LinkState,
     conn: Option<ConnId>,
     give_up_at: Instant,
+    // When it went down, if it did.
+    down_at: Instant,
 }
 
 /// All outgoing connections of a core.
@@ -42,7 +44,10 @@ impl Links {
         to: PeerAddr,
     ) -> LinkState {
         if let Some(link) = self.links.get(&to.peer) {
-            return link.state.clone();
+            let down = matches!(link.state, LinkState::Down(_));
+            if !down || now < link.down_at + REDIAL_AFTER {
+                return link.state.clone();
+            }
         }
         let (state, conn) = if self.by_conn.len() >= LINKS_MAX {
             (LinkState::Down(format!("more than {LINKS_MAX} peers are dialled already")), None)
@@ -55,7 +60,8 @@ impl Links {
         if let Some(conn) = conn {
             self.by_conn.insert(conn, to.peer);
         }
-        let link = Link { state: state.clone(), conn, give_up_at: now + DIAL_TIMEOUT };
+        let link =
+            Link { state: state.clone(), conn, give_up_at: now + DIAL_TIMEOUT, down_at: now };
         self.links.insert(to.peer, link);
         state
     }
@@ -72,10 +78,11 @@ impl Links {
     }
 
     /// A connection is gone, for this reason. Returns whose it was.
-    pub(crate) fn closed(&mut self, conn: ConnId, why: String) -> Option<PeerId> {
+    pub(crate) fn closed(&mut self, now: Instant, conn: ConnId, why: String) -> Option<PeerId> {
         let peer = self.by_conn.remove(&conn)?;
         let link = self.links.get_mut(&peer)?;
         link.state = LinkState::Down(why);
+        link.down_at = now;
         link.conn = None;
         Some(peer)
     }
@@ -87,6 +94,7 @@ impl Links {
             if link.state == LinkState::Connecting && link.give_up_at <= now {
                 let seconds = DIAL_TIMEOUT.as_secs();
                 link.state = LinkState::Down(format!("it did not answer within {seconds} s"));
+                link.down_at = now;
                 if let Some(conn) = link.conn.take() {
                     self.by_conn.remove(&conn);
                     expired.push((peer, conn));

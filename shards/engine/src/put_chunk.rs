@@ -220,7 +220,15 @@ impl PutJob {
         let out_of_patience = self.stored_k_at.is_some_and(|at| at + PATIENCE <= now);
         for index in 0..self.targets.len() {
             let target = &mut self.targets[index];
-            let TargetState::Sending(conn, _) = target.state else { continue };
+            let conn = match target.state {
+                TargetState::Sending(conn, _) => conn,
+                // A holder that never gives a stream must not keep the chunk open for ever.
+                TargetState::Opening(_) if out_of_patience || target.moved_at + PATIENCE <= now => {
+                    self.fail(shared, index, "it let no stream be opened".to_owned());
+                    continue;
+                }
+                _ => continue,
+            };
             // What the transport took, and the peer's acknowledgements of it.
             let moved = target.out.taken() + shared.received_bytes(conn);
             // A holder that has all we have so far is not slow: it waits for us.
@@ -290,6 +298,7 @@ impl PutJob {
                     LinkState::Down(why) => self.fail(shared, index, why),
                     LinkState::Up(conn) => {
                         target.state = TargetState::Opening(conn);
+                        target.moved_at = shared.now;
                         self.advance(shared, index);
                     }
                 }

@@ -716,7 +716,12 @@ impl Put {
             Ok(link) => link,
             Err(invalid) => return self.fail(PutError::Local(invalid.to_string())),
         };
-        let counts = || self.stored.values().map(|(_, receipts)| distinct_holders(receipts));
+        // Who does not have the manifest has failed since it signed: it is not counted on.
+        let counts = || {
+            let there = |r: &&Receipt| self.manifest_at.contains(&r.holder);
+            let shards = self.stored.values();
+            shards.map(move |(_, receipts)| distinct_holders(receipts.iter().filter(there)))
+        };
         let least = counts().min().unwrap_or(0);
         let all = counts().all(|holders| holders == code.n());
         let holders: BTreeSet<PeerId> =
@@ -756,6 +761,6 @@ fn index_at(chunk: u32, place: usize, n: usize) -> ShardIndex {
     ShardIndex(u8::try_from(index).expect("a code has at most 255 shards"))
 }
 
-fn distinct_holders(receipts: &[Receipt]) -> usize {
-    receipts.iter().map(|receipt| receipt.holder).collect::<BTreeSet<_>>().len()
+fn distinct_holders<'a>(receipts: impl IntoIterator<Item = &'a Receipt>) -> usize {
+    receipts.into_iter().map(|receipt| receipt.holder).collect::<BTreeSet<_>>().len()
 }

@@ -108,9 +108,14 @@ impl Serve {
         self.unpaid.len() + self.orphans.len() + self.orphan_blobs.len()
     }
 
-    /// No new requests from now on.
-    pub(crate) fn close(&mut self) {
+    /// No new requests from now on; of the old ones only those stay that the disk is at.
+    pub(crate) fn close(&mut self, shared: &mut Shared) {
         self.closing = true;
+        let over = |(&id, request): (&u64, &Request)| (!request.is_committing()).then_some(id);
+        let over: Vec<u64> = self.requests.iter().filter_map(over).collect();
+        for id in over {
+            self.end(shared, id, request::BUSY);
+        }
     }
 
     /// A peer opened a stream.
@@ -345,6 +350,15 @@ impl Request {
         if self.moved_bytes >= STREAM_PROGRESS_BYTES {
             self.moved_at = now;
             self.moved_bytes = 0;
+        }
+    }
+
+    /// Whether what it brought is being made durable.
+    fn is_committing(&self) -> bool {
+        match &self.stage {
+            Stage::Shard(writing) => writing.is_committing(),
+            Stage::Blob(writing) => writing.is_committing(),
+            stage => matches!(stage, Stage::Answered),
         }
     }
 

@@ -113,9 +113,11 @@ impl ShardWriting {
     }
 
     pub(super) fn waits_for_us(&self) -> bool {
-        matches!(self.admission, Admission::Asked)
-            || self.pending.is_some()
-            || self.trailer.is_some()
+        matches!(self.admission, Admission::Asked) || self.pending.is_some() || self.is_committing()
+    }
+
+    pub(super) fn is_committing(&self) -> bool {
+        self.trailer.is_some()
     }
 
     /// The request ended: nothing half-written stays, nothing is paid for that is not kept.
@@ -149,7 +151,11 @@ impl BlobWriting {
     }
 
     pub(super) fn waits_for_us(&self) -> bool {
-        matches!(self.admission, Admission::Asked) || self.submitted.is_some()
+        matches!(self.admission, Admission::Asked) || self.is_committing()
+    }
+
+    pub(super) fn is_committing(&self) -> bool {
+        self.submitted.is_some()
     }
 
     fn abandon(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr) {

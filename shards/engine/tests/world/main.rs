@@ -1,0 +1,116 @@
+//! Whole nodes and a client in one simulated world.
+
+mod world;
+
+use std::time::Duration;
+
+use pangea_engine::client::GetError;
+use world::{World, bytes_of};
+
+fn round_trip(world: &mut World, bytes: &[u8]) {
+    let put = world.put(bytes);
+    let outcome = put.result.unwrap_or_else(|e| panic!("{e:?} {:?}", put.troubles));
+    assert!(outcome.complete, "{:?}", put.troubles);
+    let (got, get) = world.get(&outcome.link);
+    get.result.unwrap_or_else(|e| panic!("{e:?} {:?}", get.troubles));
+    assert!(got == bytes, "{} bytes come back as they were", bytes.len());
+}
+
+#[test]
+fn what_is_put_is_got_whatever_its_size() {
+    let mut world = World::new(1, 1, 3, 1);
+    let (unit, segment, chunk) = (16 << 10, 64 << 10, 1 << 20);
+    for edge in [1, unit, 2 * unit, segment, chunk] {
+        for length in [edge - 1, edge, edge + 1] {
+            round_trip(&mut world, &bytes_of(3, length));
+        }
+    }
+    world.assert_tidy();
+}
+
+#[test]
+fn any_number_of_holders_will_do() {
+    for holders in [1, 2, 3, 14, 20] {
+        let mut world = World::new(2, 2, holders, 1);
+        round_trip(&mut world, &bytes_of(4, 300_001));
+        world.assert_tidy();
+    }
+}
+
+#[test]
+fn what_one_core_stores_another_gives_back() {
+    let mut world = World::new(3, 2, 3, 3);
+    round_trip(&mut world, &bytes_of(5, 2_500_000));
+    world.assert_tidy();
+}
+
+#[test]
+fn a_lossy_network_delays_and_does_not_damage() {
+    let mut world = World::new(4, 1, 4, 2);
+    world.loss = 30;
+    round_trip(&mut world, &bytes_of(6, 700_000));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_datagrams() {
+    let run = |seed| {
+        let mut world = World::new(seed, 2, 5, 2);
+        world.loss = 10;
+        round_trip(&mut world, &bytes_of(7, 400_000));
+        world.trace
+    };
+    assert_eq!(run(8), run(8));
+    assert_ne!(run(8), run(9));
+}
+
+#[test]
+fn any_four_of_fourteen_may_be_lost_and_a_fifth_is_one_too_many() {
+    let bytes = bytes_of(9, 500_000);
+    for pattern in [[1, 2, 3, 4, 5], [14, 13, 12, 11, 10], [1, 5, 8, 11, 14], [2, 4, 7, 9, 13]] {
+        let mut world = World::new(5, 1, 14, 1);
+        let link = world.put(&bytes).result.expect("fourteen holders are enough").link;
+        for &lost in &pattern[..4] {
+            world.nodes[lost].alive = false;
+        }
+        let (got, get) = world.get(&link);
+        assert!(get.result.is_ok() && got == bytes, "without {pattern:?}: {:?}", get.result);
+        assert!(get.bad.is_empty(), "who is gone is not a liar: {:?}", get.bad);
+        world.nodes[pattern[4]].alive = false;
+        let (_, get) = world.get(&link);
+        let error = get.result.err();
+        assert_eq!(error, Some(GetError::TooFew { chunk: 0, found: 9, needed: 10 }));
+        for lost in pattern {
+            let peer = world.nodes[lost].peer;
+            assert!(get.troubles.iter().any(|(named, _)| *named == peer), "{lost} is named");
+        }
+    }
+}
+
+#[test]
+fn a_put_ends_when_everybody_falls_silent() {
+    let mut world = World::new(6, 1, 3, 1);
+    let begun = world.now;
+    let put = world.put_with(&bytes_of(10, 3_000_000), |world| {
+        if world.elapsed() > Duration::from_millis(60) {
+            world.nodes[1..].iter_mut().for_each(|node| node.alive = false);
+        }
+    });
+    assert!(put.result.is_err());
+    assert!(world.now - begun < Duration::from_secs(120));
+    assert_eq!(world.engine(0, 0).held().jobs, 0);
+}
+
+#[test]
+fn a_node_that_is_told_to_close_in_the_middle_of_a_put_does() {
+    let mut world = World::new(7, 1, 3, 1);
+    let mut closed_at = None;
+    world.put_with(&bytes_of(11, 3_000_000), |world| {
+        if closed_at.is_none() && world.elapsed() > Duration::from_millis(60) {
+            closed_at = Some(world.now);
+            world.command(1, pangea_base::CoreId(0), pangea_engine::message::Command::Close);
+            world.run_for(Duration::from_secs(1));
+            assert!(world.engine(1, 0).is_closed());
+        }
+    });
+    assert!(closed_at.is_some(), "the put took long enough to be caught in the middle");
+}
