@@ -229,7 +229,7 @@ impl Client {
             }
             put.tick(Instant::now());
             match self.cores.hear(SHOW_EVERY) {
-                Some(Heard::Report(report)) => put.handle(Instant::now(), report),
+                Some(Heard::Report(report)) => put.handle(report),
                 _ if self.cores.stopped() => {
                     return Err(Some(PutError::Local(self.why_stopped())));
                 }
@@ -426,7 +426,7 @@ fn read_chunk(
 }
 
 fn hear_while_reading(put: &mut Put, report: Report, cores: &mut Cores) {
-    put.handle(Instant::now(), report);
+    put.handle(report);
     while let Some((core, command)) = put.poll_command() {
         cores.command(core, command);
     }

@@ -283,12 +283,7 @@ impl Get {
         self.troubles.append(&mut self.locate.troubles);
         self.bad_holders.append(&mut self.locate.bad);
         let asked = self.locate.asked_count;
-        self.finish(Err(match not_found {
-            NotFound::NoPeers => GetError::NoPeers,
-            NotFound::NoManifest => GetError::NoManifest { asked },
-            NotFound::NoPlacement => GetError::NoPlacement,
-            NotFound::WrongKey(why) => GetError::WrongKey(why),
-        }));
+        self.finish(Err(not_found.told(asked)));
     }
 
     /// Keeps every core busy, and ends when nothing is left.

@@ -8,6 +8,7 @@ use pangea_base::{
 };
 use pangea_wire::{ManifestReader, PlacementPage};
 
+use super::get::GetError;
 use super::{Outbox, Trouble, note};
 use crate::message::{Answer, Ask, AskFailed, AskId};
 
@@ -53,6 +54,18 @@ pub(crate) enum NotFound {
     NoManifest,
     NoPlacement,
     WrongKey(String),
+}
+
+impl NotFound {
+    /// For the caller of a get or a stat, `asked` peers having been asked.
+    pub(crate) fn told(self, asked: usize) -> GetError {
+        match self {
+            NotFound::NoPeers => GetError::NoPeers,
+            NotFound::NoManifest => GetError::NoManifest { asked },
+            NotFound::NoPlacement => GetError::NoPlacement,
+            NotFound::WrongKey(why) => GetError::WrongKey(why),
+        }
+    }
 }
 
 impl Locate {

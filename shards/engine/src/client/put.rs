@@ -234,9 +234,9 @@ impl Put {
     }
 
     /// Takes in what a core reports.
-    pub fn handle(&mut self, now: Instant, report: Report) {
+    pub fn handle(&mut self, report: Report) {
         match report {
-            Report::Peer(peer, result) => self.peer(now, peer, result),
+            Report::Peer(peer, result) => self.peer(peer, result),
             Report::Answered(id, answer) => self.answered(id, answer),
             Report::PutProgress(_, bytes) => self.bytes_done += bytes,
             Report::HolderFailed { job, index, peer, why } => {
@@ -339,7 +339,7 @@ impl Put {
         }
     }
 
-    fn peer(&mut self, _now: Instant, peer: PeerId, result: Result<(), String>) {
+    fn peer(&mut self, peer: PeerId, result: Result<(), String>) {
         let Some(candidate) = self.candidates.iter_mut().find(|c| c.addr.peer == peer) else {
             return;
         };

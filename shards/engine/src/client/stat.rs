@@ -270,12 +270,7 @@ impl Stat {
 
     fn not_found(&mut self, not_found: NotFound) {
         let asked = self.locate.asked_count;
-        self.finish(Err(match not_found {
-            NotFound::NoPeers => GetError::NoPeers,
-            NotFound::NoManifest => GetError::NoManifest { asked },
-            NotFound::NoPlacement => GetError::NoPlacement,
-            NotFound::WrongKey(why) => GetError::WrongKey(why),
-        }));
+        self.finish(Err(not_found.told(asked)));
     }
 
     fn finish(&mut self, outcome: Result<StatOutcome, GetError>) {

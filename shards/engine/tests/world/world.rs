@@ -315,7 +315,7 @@ impl World {
             self.step(end);
             meddle(self);
             while let Some(report) = self.nodes[0].reports.pop_front() {
-                put.handle(self.now, report);
+                put.handle(report);
             }
             put.tick(self.now);
         }
