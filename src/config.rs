@@ -247,6 +247,8 @@ impl CoreSettings {
             },
             mtu_max: None,
             congestion: self.congestion.unwrap_or(CongestionSetting::Cubic).into(),
+            #[cfg(feature = "trace")]
+            trace: crate::node::TraceOptions::LOCAL,
         }
     }
 }

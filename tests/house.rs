@@ -41,8 +41,7 @@ const UNSAFE_FILES: [&str; 16] = [
 
 /// Crates of which some file may be unsafe. Their roots deny it and allow it module by module; the
 /// reactor's root, all of whose modules talk to the system, is held by the list above.
-const UNSAFE_CRATES: [&str; 4] =
-    ["shards/base", "shards/code", "shards/reactor", "shards/trace"];
+const UNSAFE_CRATES: [&str; 4] = ["shards/base", "shards/code", "shards/reactor", "shards/trace"];
 
 /// Words that do not stay in the code, and what to do instead. In two pieces, so that this file
 /// does not contain them.

@@ -232,7 +232,8 @@ fn driver_receive(
 
 fn driver_send(choice: DriverChoice, to: SocketAddr, time: Duration) -> io::Result<Side> {
     let (mut driver, _) = driver(choice)?;
-    let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment: Some(SEGMENT as u16) };
+    let (segment, train) = (Some(SEGMENT as u16), Default::default());
+    let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment, train };
     let (start, cpu) = (Instant::now(), cpu_time());
     while start.elapsed() < time {
         for _ in 0..8 {
@@ -402,7 +403,8 @@ impl End {
                 let buffer = driver.buffer();
                 let mut buffer = buffer.ok_or_else(|| io::Error::other("no send buffer"))?;
                 buffer.resize(PING, 7);
-                let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment: None };
+                let train = Default::default();
+                let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment: None, train };
                 // It leaves with the poll of `receive`, in the same entry into the kernel.
                 driver.send(transmit, buffer);
                 Ok(())

@@ -246,6 +246,7 @@ impl Side {
                         src_ip: None,
                         ecn: None,
                         segment: Some(segment),
+                        train: Default::default(),
                     };
                     self.driver.send(to, buffer);
                 }
@@ -326,6 +327,7 @@ fn to_driver(meta: TransmitMeta) -> Transmit {
         src_ip: meta.src_ip.filter(IpAddr::is_ipv4),
         ecn: meta.ecn.and_then(Ecn::from_bits),
         segment: meta.segment,
+        train: meta.train,
     }
 }
 

@@ -15,6 +15,7 @@ use pangea_engine::client::{
     PutSpec, PutWants, Stat, StatOutcome, Trouble,
 };
 use pangea_engine::message::Report;
+use pangea_trace::{Outcome, SpanKind, TraceContext, Tracer, if_trace};
 use pangea_wire::{Label, Link};
 
 use super::{
@@ -91,8 +92,11 @@ impl Client {
             cores: self.cores.count(),
         };
         let entropy = entropy().map_err(PutFailed::Local)?;
-        let mut put = Put::new(started, spec, entropy, std::mem::take(&mut self.numbers));
+        let span = self.begin(SpanKind::Put);
+        let numbers = std::mem::take(&mut self.numbers).within(span.context);
+        let mut put = Put::new(started, spec, entropy, numbers);
         let result = self.run_put(&mut put, &mut stream, total, on);
+        span.end(result.is_ok(), put.bytes_done);
         self.release(&files);
         let troubles = std::mem::take(&mut put.troubles);
         self.numbers = put.into_numbers();
@@ -124,7 +128,9 @@ impl Client {
             cores: self.cores.count(),
             memory_bytes: self.memory_bytes,
         };
-        let mut get = match Get::new(spec, std::mem::take(&mut self.numbers)) {
+        let span = self.begin(SpanKind::Get);
+        let numbers = std::mem::take(&mut self.numbers).within(span.context);
+        let mut get = match Get::new(spec, numbers) {
             Ok(get) => get,
             Err((error, numbers)) => {
                 self.numbers = numbers;
@@ -133,6 +139,7 @@ impl Client {
             }
         };
         let result = self.run_get(&mut get, &mut stream, on);
+        span.end(result.is_ok(), result.as_ref().map_or(0, |got| got.bytes));
         self.release(&files);
         let troubles = std::mem::take(&mut get.troubles);
         let bad_holders = std::mem::take(&mut get.bad_holders);
@@ -160,7 +167,8 @@ impl Client {
         options: &GetOptions,
         on: &mut dyn FnMut(&Progress) -> Flow,
     ) -> Result<StatReport, GetFailed> {
-        let numbers = std::mem::take(&mut self.numbers);
+        let span = self.begin(SpanKind::Stat);
+        let numbers = std::mem::take(&mut self.numbers).within(span.context);
         let mut stat = Stat::new(link, &options.peers, self.cores.count(), numbers);
         let result = loop {
             while let Some((core, command)) = stat.poll() {
@@ -181,8 +189,30 @@ impl Client {
                 _ => {}
             }
         };
+        span.end(result.is_ok(), 0);
         self.numbers = stat.into_numbers();
         result.map(stat_report)
+    }
+
+    /// Its recorders: one for each core, and the last for the thread that calls.
+    #[cfg(feature = "trace")]
+    pub fn trace_logs(&self) -> Vec<pangea_trace::EventLog> {
+        self.cores.logs.clone()
+    }
+
+    /// A command begins, and with it a trace.
+    fn begin(&self, what: SpanKind) -> CommandSpan {
+        #[cfg(feature = "trace")]
+        let tracer = self.cores.logs.last().and_then(pangea_trace::EventLog::tracer);
+        #[cfg(feature = "trace")]
+        let tracer = tracer.unwrap_or_else(Tracer::none);
+        #[cfg(not(feature = "trace"))]
+        let tracer = Tracer::none();
+        if_trace! {
+            tracer.tick(Instant::now());
+        }
+        let context = tracer.begin_trace(what, 0);
+        CommandSpan { tracer, context, what }
     }
 
     fn run_put(
@@ -368,6 +398,23 @@ impl Client {
 
     fn why_stopped(&mut self) -> String {
         self.cores.join().err().unwrap_or_else(|| "a core stopped".to_owned())
+    }
+}
+
+/// What a command of the client is to the recorder.
+struct CommandSpan {
+    tracer: Tracer,
+    context: TraceContext,
+    what: SpanKind,
+}
+
+impl CommandSpan {
+    fn end(&self, is_ok: bool, bytes: u64) {
+        let ended = if is_ok { Outcome::Done } else { Outcome::Failed };
+        if_trace! {
+            self.tracer.tick(Instant::now());
+        }
+        self.tracer.end(&self.context, self.what, ended, bytes);
     }
 }
 

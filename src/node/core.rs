@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pangea_base::file::{FileId, FileOp, FileRequest};
+use pangea_base::file::{FileDone, FileFault, FileId, FileOp, FileRequest, FileValue};
 use pangea_base::{CoreId, UnixTime};
 use pangea_engine::message::Message;
 use pangea_engine::{Engine, Input, Output};
 use pangea_mesh::{Ends, Full, Readiness};
 use pangea_reactor::{Driver, Ecn, Event, Park, Transmit};
+use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
 
 /// What goes over the mesh between cores and control.
 pub(crate) enum Parcel {
-    /// For, or from, an engine.
-    Message(Box<Message>),
+    /// For, or from, an engine; what it belongs to goes along.
+    Message(Box<Message>, Hop),
     /// A user's file for this core's driver; answered with `Adopted`.
     Adopt(File),
     /// The number of an adopted file on the core that answers.
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     figures: Arc<Figures>,
     active_at: Instant,
     trimmed: bool,
+    tracer: Tracer,
+    inflight: Inflight,
 }
 
 impl Core {
@@ -65,6 +68,7 @@ impl Core {
         driver: Driver,
         mut ends: Ends<Parcel>,
         figures: Arc<Figures>,
+        tracer: Tracer,
     ) -> Core {
         ends.parking().connect(driver.waker());
         Core {
@@ -76,6 +80,8 @@ impl Core {
             figures,
             active_at: Instant::now(),
             trimmed: false,
+            tracer,
+            inflight: Inflight::default(),
         }
     }
 
@@ -102,8 +108,8 @@ impl Core {
         while let Some((from, parcel)) = self.ends.receive() {
             any = true;
             match parcel {
-                Parcel::Message(message) => {
-                    self.engine.handle(now, wall(), Input::Mesh(from, *message));
+                Parcel::Message(message, hop) => {
+                    self.engine.handle(now, wall(), Input::Mesh(from, *message, hop));
                 }
                 Parcel::Adopt(file) => {
                     let adopted = Parcel::Adopted(self.driver.adopt(file));
@@ -126,12 +132,16 @@ impl Core {
             match output {
                 Output::File(request) => self.files.push_back(request),
                 Output::Mesh(addressed) => {
-                    let parcel = Parcel::Message(Box::new(addressed.message));
+                    let parcel = Parcel::Message(Box::new(addressed.message), addressed.hop);
                     self.parcels.push_back((addressed.to, parcel));
                 }
             }
         }
         while let Some(request) = self.files.pop_front() {
+            if_trace! {
+                let operation = operation_number(&request.op);
+                self.inflight.begin(&self.tracer, request.token, operation);
+            }
             if let Err(refused) = self.driver.submit(request) {
                 self.files.push_front(refused);
                 break;
@@ -157,8 +167,13 @@ impl Core {
                 return false;
             };
             let ecn = meta.ecn.and_then(Ecn::from_bits);
-            let transmit =
-                Transmit { dst: meta.dst, src_ip: meta.src_ip, ecn, segment: meta.segment };
+            let transmit = Transmit {
+                dst: meta.dst,
+                src_ip: meta.src_ip,
+                ecn,
+                segment: meta.segment,
+                train: meta.train,
+            };
             self.driver.send(transmit, buffer);
         }
         true
@@ -172,6 +187,7 @@ impl Core {
         };
         let mut any = false;
         let (engine, driver) = (&mut self.engine, &mut self.driver);
+        let (tracer, inflight) = (&self.tracer, &mut self.inflight);
         let mut clock = None;
         let polled = driver.poll(deadline, park, &mut |event| {
             any = true;
@@ -184,7 +200,12 @@ impl Core {
                     engine.handle(now, wall, input);
                 }
                 Event::File(done) if done.token == OWN_TOKEN => {}
-                Event::File(done) => engine.handle(now, wall, Input::File(done)),
+                Event::File(done) => {
+                    if_trace! {
+                        file_ended(tracer, inflight, now, &done);
+                    }
+                    engine.handle(now, wall, Input::File(done));
+                }
                 Event::SendReady | Event::Woken => {}
             }
         });
@@ -224,6 +245,33 @@ impl Core {
         set(&self.figures.received_bytes, driver.received_bytes);
         set(&self.figures.sent_bytes, driver.sent_bytes);
     }
+}
+
+/// A file operation in the words of the recorder.
+fn operation_number(op: &FileOp) -> u8 {
+    match op {
+        FileOp::Open { .. } => 0,
+        FileOp::Read { .. } => 1,
+        FileOp::Write { .. } => 2,
+        FileOp::Sync { .. } => 3,
+        FileOp::Close { .. } => 4,
+        _ => 5,
+    }
+}
+
+fn file_ended(tracer: &Tracer, inflight: &mut Inflight, now: Instant, done: &FileDone) {
+    tracer.tick(now);
+    let (operation, nanos) = inflight.end(tracer, done.token);
+    let (bytes, errno) = match &done.result {
+        Ok(FileValue::Bytes(bytes)) => (*bytes, 0),
+        Ok(_) => (0, 0),
+        Err(FileFault::NoSpace) => (0, 28),
+        Err(FileFault::Missing) => (0, 2),
+        Err(FileFault::Denied) => (0, 13),
+        Err(FileFault::Other { errno, .. }) => (0, errno.unsigned_abs()),
+    };
+    let none = &TraceContext::NONE;
+    trace_event!(tracer, none, FileDone { operation, bytes, errno, nanos });
 }
 
 /// The wall clock, for leases.

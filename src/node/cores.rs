@@ -13,6 +13,7 @@ use pangea_engine::{Accept, Engine, EngineConfig};
 use pangea_mesh::{Ends, Full};
 use pangea_reactor::{Bound, CoreSocket, Driver, DriverConfig, DriverKind};
 use pangea_store::{Store, StoreConfig};
+use pangea_trace::{Hop, Tracer};
 use pangea_transport::{Limits, TlsCrypto};
 
 use super::core::{Core, Figures, Parcel, wall};
@@ -41,6 +42,9 @@ pub(crate) struct Cores {
     pub(crate) steer: pangea_reactor::Steer,
     pub(crate) driver: DriverKind,
     pub(crate) driver_why: String,
+    /// One for each core, and the last for control.
+    #[cfg(feature = "trace")]
+    pub(crate) logs: Vec<pangea_trace::EventLog>,
     threads: Vec<JoinHandle<Result<(), String>>>,
 }
 
@@ -129,6 +133,8 @@ impl Cores {
         }
         let (driver, driver_why) = driver.expect("there is at least one core");
         Ok(Cores {
+            #[cfg(feature = "trace")]
+            logs: shared.logs.clone(),
             ends: control,
             signal,
             figures,
@@ -157,7 +163,8 @@ impl Cores {
     }
 
     pub(crate) fn command(&mut self, to: CoreId, command: Command) {
-        self.send(to, Parcel::Message(Box::new(Message::Command(command))));
+        let message = Box::new(Message::Command(command));
+        self.send(to, Parcel::Message(message, Hop::default()));
     }
 
     /// The next thing that a core says, waiting at most so long.
@@ -216,7 +223,7 @@ impl Cores {
     fn take(&mut self) -> Option<Heard> {
         while let Some((from, parcel)) = self.ends.receive() {
             match parcel {
-                Parcel::Message(message) => {
+                Parcel::Message(message, _) => {
                     if let Message::Report(report) = *message {
                         return Some(Heard::Report(report));
                     }
@@ -244,6 +251,8 @@ struct Blueprint {
     // UDP payload to try for towards others, and towards this machine.
     mtu: (u16, u16),
     cpus: Vec<core_affinity::CoreId>,
+    #[cfg(feature = "trace")]
+    logs: Vec<pangea_trace::EventLog>,
 }
 
 impl Blueprint {
@@ -262,6 +271,8 @@ impl Blueprint {
             Pinning::Free => Vec::new(),
         };
         Ok(Blueprint {
+            #[cfg(feature = "trace")]
+            logs: super::record::logs(spec.identity.peer(), count, &seed, &spec.options.trace),
             identity: Arc::new(spec.identity),
             options: spec.options,
             count: u8::try_from(count)
@@ -309,9 +320,31 @@ impl Blueprint {
             Store::new(config, pages)
         });
         let gso = usize::from(driver.caps().max_gso_segments);
-        let engine = self.engine(core, gso, store)?;
+        let tracer = self.tracer(core);
+        driver.trace(tracer.clone());
+        let engine = self.engine(core, gso, store, tracer.clone())?;
         let (kind, why) = (driver.kind(), driver.why().to_owned());
-        Ok((Core::new(engine, driver, ends, figures), kind, why))
+        Ok((Core::new(engine, driver, ends, figures, tracer), kind, why))
+    }
+
+    /// The core's place in the recorder; called once for each, on its thread.
+    fn tracer(&self, core: CoreId) -> Tracer {
+        #[cfg(feature = "trace")]
+        return self.logs[core.index()].tracer().expect("each core asks once");
+        #[cfg(not(feature = "trace"))]
+        {
+            let _ = core;
+            Tracer::none()
+        }
+    }
+
+    /// The application protocols that it speaks.
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        #[cfg(feature = "trace")]
+        if self.options.trace.context {
+            return &[pangea_transport::ALPN_LABELLED, pangea_transport::ALPN];
+        }
+        &[pangea_transport::ALPN]
     }
 
     fn engine(
@@ -319,11 +352,12 @@ impl Blueprint {
         core: CoreId,
         gso_segments_max: usize,
         store: Option<Store>,
+        tracer: Tracer,
     ) -> Result<Engine, StartFailed> {
         let derive = |what: &str| blake3::derive_key(what, self.identity.seed().expose());
         let mut hasher = blake3::Hasher::new_keyed(&self.seed);
         hasher.update(&[core.0]);
-        let crypto = TlsCrypto::new(&self.identity)
+        let crypto = TlsCrypto::speaking(&self.identity, self.alpn())
             .map_err(|failed| StartFailed::Other(failed.to_string()))?;
         let transport = pangea_transport::Config {
             core,
@@ -351,6 +385,7 @@ impl Blueprint {
             segments: PagePool::new(128 << 10, self.segment_pages),
             capacity_bytes: self.capacity_bytes,
             accept: self.accept.clone(),
+            tracer,
         };
         Ok(Engine::new(config, Instant::now(), wall()))
     }

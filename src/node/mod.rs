@@ -3,6 +3,8 @@
 mod core;
 pub(crate) mod cores;
 mod mtu;
+#[cfg(feature = "trace")]
+mod record;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +37,32 @@ pub struct CoreOptions {
     pub mtu_max: Option<u16>,
     /// Congestion control.
     pub congestion: pangea_transport::Congestion,
+    /// How it records what it does.
+    #[cfg(feature = "trace")]
+    pub trace: TraceOptions,
+}
+
+/// How a node or a client records what it does.
+#[cfg(feature = "trace")]
+#[derive(Debug, Clone, Copy)]
+pub struct TraceOptions {
+    /// Where events' time comes from.
+    pub clock: pangea_trace::Clock,
+    /// Whether requests carry the number of their trace to peers that want it too, and theirs is
+    /// taken over as a name. A peer can then link the requests of one trace.
+    pub context: bool,
+    /// Which traces are recorded; only with the feature `trace-sample` not all of them.
+    pub sampling: pangea_trace::Sampling,
+}
+
+#[cfg(feature = "trace")]
+impl TraceOptions {
+    /// Everything is recorded, at the time of the core's turn, and nothing of it leaves the machine.
+    pub const LOCAL: TraceOptions = TraceOptions {
+        clock: pangea_trace::Clock::Tick,
+        context: false,
+        sampling: pangea_trace::Sampling::ALL,
+    };
 }
 
 /// Whether cores are pinned to CPUs.
@@ -201,6 +229,12 @@ impl Node {
     /// What it said when it was ready.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Its recorders: one for each core, and the last for control. Empty once it has stopped.
+    #[cfg(feature = "trace")]
+    pub fn trace_logs(&self) -> Vec<pangea_trace::EventLog> {
+        self.cores.as_ref().map(|cores| cores.logs.clone()).unwrap_or_default()
     }
 
     /// Its figures now.

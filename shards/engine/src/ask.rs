@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::PeerAddr;
+use pangea_trace::{Outcome, SpanKind, TraceContext};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
@@ -28,6 +29,7 @@ pub(crate) struct AskJob {
     blob: Option<BlobBody>,
     shards: Vec<ShardHeld>,
     give_up_at: Instant,
+    context: TraceContext,
     outcome: Option<Result<Answer, AskFailed>>,
 }
 
@@ -44,6 +46,7 @@ impl AskJob {
         to: PeerAddr,
         ask: Ask,
         patience: Duration,
+        part_of: &TraceContext,
     ) -> AskJob {
         let mut job = AskJob {
             id,
@@ -55,6 +58,7 @@ impl AskJob {
             blob: None,
             shards: Vec::new(),
             give_up_at: shared.now + patience,
+            context: shared.tracer.begin(part_of, SpanKind::Ask, id.0),
             outcome: None,
         };
         job.advance(shared);
@@ -68,6 +72,8 @@ impl AskJob {
     /// The answer, once there is one; the job is over then.
     pub(crate) fn outcome(&mut self, shared: &mut Shared) -> Option<Result<Answer, AskFailed>> {
         let outcome = self.outcome.take()?;
+        let ended = if outcome.is_ok() { Outcome::Done } else { Outcome::Failed };
+        shared.tracer.end(&self.context, SpanKind::Ask, ended, self.out.taken());
         if let State::Asked(conn, stream) = self.state {
             shared.drop_stream(conn, stream, request::DONE);
         }
@@ -155,34 +161,35 @@ impl AskJob {
             exporter.map(|exporter| AuthChallenge::new(&shared.identity, grant.clone(), &exporter))
         };
         let length = |bytes: &Bytes| u32::try_from(bytes.len()).expect("pages are at most 1 MiB");
+        let label = shared.label(conn, &self.context);
         let queued = match &self.ask {
             Ask::Routes { locator, bytes, lease } => {
                 let (locator, bytes, lease) = (*locator, *bytes, *lease);
                 let asked = RouteRequest::FindRoutes { locator, bytes, lease };
-                Ok(request::open_with(Protocol::Route, &asked))
+                Ok(request::open_with(label, Protocol::Route, &asked))
             }
             Ask::PutManifest { grant, name, page } => auth(grant).map(|auth| {
                 let (locator, length) = (grant.locator, length(page));
                 let header = ManifestHeader { auth, locator, page: *name, length };
-                request::open_with(Protocol::Store, &StoreRequest::PutManifest(header))
+                request::open_with(label, Protocol::Store, &StoreRequest::PutManifest(header))
             }),
             Ask::PutPlacement { grant, number, page } => auth(grant).map(|auth| {
                 let (locator, length) = (grant.locator, length(page));
                 let header = PlacementHeader { auth, locator, page: *number, length };
-                request::open_with(Protocol::Store, &StoreRequest::PutPlacement(header))
+                request::open_with(label, Protocol::Store, &StoreRequest::PutPlacement(header))
             }),
             Ask::Manifest(locator, page) => {
                 let asked = FetchRequest::GetManifest { locator: *locator, page: *page };
-                Ok(request::open_with(Protocol::Fetch, &asked))
+                Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
             Ask::Placement(locator, page) => {
                 let asked = FetchRequest::GetPlacement { locator: *locator, page: *page };
-                Ok(request::open_with(Protocol::Fetch, &asked))
+                Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
             Ask::Stat(locator) => {
                 let after = self.shards.last().map(|shard| (shard.chunk, shard.index));
                 let asked = FetchRequest::Stat { locator: *locator, after };
-                Ok(request::open_with(Protocol::Fetch, &asked))
+                Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
         };
         match queued {

@@ -10,6 +10,7 @@ use pangea_base::file::FileDone;
 use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime};
 use pangea_ces::Codec;
 use pangea_store::{Event as StoreEvent, Output as StoreOutput, Store, StoreFault};
+use pangea_trace::{Hop, TraceContext, Tracer, trace_event};
 use pangea_transport::{
     ConnId, Crypto, Event as NetEvent, KeepAlive, Side, StreamId, TransmitMeta, Transport,
 };
@@ -52,6 +53,8 @@ pub struct EngineConfig {
     pub capacity_bytes: u64,
     /// Who may store.
     pub accept: Accept,
+    /// Where it records what it does.
+    pub tracer: Tracer,
 }
 
 /// Something that happened.
@@ -71,8 +74,9 @@ pub enum Input<'a> {
     },
     /// A file operation ended.
     File(FileDone),
-    /// A message from another core, or from control (one past the last core).
-    Mesh(CoreId, Message),
+    /// A message from another core, or from control (one past the last core), and what came along
+    /// with it.
+    Mesh(CoreId, Message, Hop),
 }
 
 /// The figures of one core.
@@ -143,8 +147,9 @@ const STARVED_RETRY: Duration = Duration::from_millis(2);
 impl Engine {
     /// An engine at time `now`.
     pub fn new(config: EngineConfig, now: Instant, wall: UnixTime) -> Engine {
-        let EngineConfig { core, cores, mut entropy, capacity_bytes, accept, .. } = config;
-        let transport = Transport::new(config.transport, config.crypto, entropy.split());
+        let EngineConfig { core, cores, mut entropy, capacity_bytes, accept, tracer, .. } = config;
+        let mut transport = Transport::new(config.transport, config.crypto, entropy.split());
+        transport.trace(tracer.clone());
         let ledger = (core == CoreId(0)).then(|| Ledger::new(capacity_bytes, accept));
         let is_client = config.store.is_none();
         let mut shared = Shared {
@@ -162,6 +167,8 @@ impl Engine {
             units: config.units,
             segments: config.segments,
             outputs: VecDeque::new(),
+            tracer,
+            context: TraceContext::NONE,
             to_self: VecDeque::new(),
         };
         if is_client {
@@ -189,12 +196,17 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, wall: UnixTime, input: Input<'_>) {
         self.shared.now = now;
         self.shared.wall = wall;
+        self.shared.tracer.tick(now);
         match input {
             Input::Datagrams { remote, local_ip, ecn, stride, data } => {
                 self.datagrams(remote, local_ip, ecn, stride, data);
             }
             Input::File(done) => self.file_done(done),
-            Input::Mesh(from, message) => self.message(from, message),
+            Input::Mesh(from, message, hop) => {
+                self.shared.context = self.shared.tracer.arrive(&hop, from);
+                self.message(from, message);
+                self.shared.context = TraceContext::NONE;
+            }
         }
     }
 
@@ -203,6 +215,7 @@ impl Engine {
     pub fn turn(&mut self, now: Instant, wall: UnixTime) -> bool {
         self.shared.now = now;
         self.shared.wall = wall;
+        self.shared.tracer.tick(now);
         self.shared.transport.tick(now);
         self.events();
         if self.serve.starving() {
@@ -357,6 +370,18 @@ impl Engine {
         let Shared { now, wall, ref identity, ref mut entropy, .. } = self.shared;
         let ledger = self.ledger.as_mut().expect("core 0 keeps the ledger");
         let answer = ledger.answer(now, wall, identity, entropy, question);
+        trace_event!(
+            self.shared.tracer,
+            &self.shared.context,
+            LedgerAnswered {
+                answer: match answer {
+                    LedgerAnswer::Granted(_) => 0,
+                    LedgerAnswer::Spent => 1,
+                    LedgerAnswer::Refused(_) => 2,
+                    LedgerAnswer::Noted => 3,
+                }
+            }
+        );
         if !matches!(answer, LedgerAnswer::Noted) {
             self.shared.send(from, Message::LedgerSays(ticket, answer));
         }
@@ -368,7 +393,8 @@ impl Engine {
                 let delivery = Delivery { served, ticket, from, answer };
                 self.serve.delivered(&mut self.shared, delivery);
             }
-            Some(Asker::Core(core, theirs)) => {
+            Some(Asker::Core(core, theirs, context)) => {
+                self.shared.context = context;
                 self.shared.send(core, Message::HoldingSays(theirs, answer));
             }
             None => {}
@@ -386,12 +412,12 @@ impl Engine {
                     LinkState::Down(why) => self.shared.report(Report::Peer(to.peer, Err(why))),
                 }
             }
-            Command::Ask { id, to, ask, patience } => {
+            Command::Ask { id, to, ask, patience, context } => {
                 if self.asks.len() >= ASKS_MAX {
                     let failed = AskFailed::Unreachable("too many requests at once".to_owned());
                     return self.shared.report(Report::Answered(id, Err(failed)));
                 }
-                let job = AskJob::start(&mut self.shared, id, to, ask, patience);
+                let job = AskJob::start(&mut self.shared, id, to, ask, patience, &context);
                 self.asks.insert(id, job);
             }
             Command::Put(put) => {

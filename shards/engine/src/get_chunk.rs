@@ -8,6 +8,9 @@ use bytes::Bytes;
 use pangea_base::file::{FileDone, FileOp, FileValue};
 use pangea_base::{ChunkNumber, Hash, Page, PeerAddr, PeerId, ShardIndex, ShardKey};
 use pangea_ces::{ChunkShape, Decoder, Suite};
+use pangea_trace::{
+    Event, EventData, Outcome, SpanKind, TraceContext, flags, if_trace, trace_event, words,
+};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
 
@@ -33,6 +36,7 @@ pub(crate) struct GetJob {
     output: Output,
     outcome: Option<Result<(), GetChunkFailed>>,
     next_tick: Instant,
+    context: TraceContext,
 }
 
 struct Source {
@@ -49,6 +53,7 @@ struct Source {
     front: u64,
     proved: bool,
     moved_at: Instant,
+    context: TraceContext,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +100,7 @@ impl GetJob {
             output: Output { offset: spec.offset, written: 0, next: 0, in_flight: 0 },
             outcome: None,
             next_tick: now + HEDGE_AFTER,
+            context: shared.tracer.begin(&spec.context, SpanKind::GetChunk, spec.chunk.0.into()),
             spec,
         };
         job.ask_more(shared, job.wanted());
@@ -156,6 +162,16 @@ impl GetJob {
             self.outcome = Some(Err(GetChunkFailed::Undecodable(failed.to_string())));
             return true;
         }
+        let computed = chosen.iter().filter(|&&at| usize::from(self.sources[at].index.0) >= k);
+        trace_event!(
+            shared.tracer,
+            &self.context,
+            StripeDecoded {
+                chunk: self.spec.chunk.0.into(),
+                stripe: self.stripe,
+                restored: u8::try_from(computed.count()).unwrap_or(u8::MAX),
+            }
+        );
         self.stripe += 1;
         self.decoding = true;
         for source in &mut self.sources {
@@ -181,6 +197,15 @@ impl GetJob {
         }
         let job = self.spec.job;
         let length = page.len() as u64;
+        trace_event!(
+            shared.tracer,
+            &self.context,
+            SegmentOpened {
+                chunk: self.spec.chunk.0.into(),
+                plain: u32::try_from(length).unwrap_or(u32::MAX),
+                offset: self.output.offset,
+            }
+        );
         match self.spec.sink {
             ChunkSink::Control => {
                 shared.report(Report::Plain(job, page));
@@ -237,9 +262,12 @@ impl GetJob {
         for source in &mut self.sources {
             source.leave(shared, SourceState::Gone);
         }
+        // A decoder that is left over was not done.
+        let ended = if self.decoder.is_some() { Outcome::Failed } else { Outcome::Done };
         if let Some(decoder) = self.decoder.take() {
             decoder.abandon(&mut shared.codec);
         }
+        shared.tracer.end(&self.context, SpanKind::GetChunk, ended, self.output.written);
     }
 
     /// The link to `peer` changed, or it has new stream credit.
@@ -427,10 +455,12 @@ impl GetJob {
         let Some(stream) = shared.open(conn, Owner::Get(self.spec.job, at)) else { return };
         source.state = SourceState::Receiving(conn, stream);
         let (locator, chunk, index) = (self.spec.locator, self.spec.chunk, source.index);
+        source.context = shared.tracer.begin(&self.context, SpanKind::Shard, index.0.into());
+        let label = shared.label(conn, &source.context);
         let first_group = u32::try_from(source.front).expect("a shard has few groups");
         let key = ShardKey { locator, chunk, index };
         let request = FetchRequest::GetShard { key, first_group };
-        source.out.push(request::open_with(Protocol::Fetch, &request));
+        source.out.push(request::open_with(label, Protocol::Fetch, &request));
         self.pump(shared, at);
     }
 
@@ -446,6 +476,7 @@ impl GetJob {
 
     /// The holder is not there, or not able: somebody else is asked.
     fn trouble(&mut self, shared: &mut Shared, at: usize, why: String) {
+        self.trace_failed(shared, at, &why);
         let peer = self.sources[at].peer.peer;
         self.sources[at].leave(shared, SourceState::Gone);
         shared.report(Report::Trouble(peer, why));
@@ -454,10 +485,22 @@ impl GetJob {
 
     /// The holder lied.
     fn bad(&mut self, shared: &mut Shared, at: usize, what: String) {
+        self.trace_failed(shared, at, &what);
         let peer = self.sources[at].peer.peer;
         self.sources[at].leave(shared, SourceState::Gone);
         shared.report(Report::BadHolder(peer, what));
         self.ask_more(shared, self.wanted());
+    }
+
+    fn trace_failed(&self, shared: &Shared, at: usize, why: &str) {
+        if_trace! {
+            let source = &self.sources[at];
+            let (chunk, index) = (self.spec.chunk.0.into(), source.index.0);
+            let data = EventData::HolderFailed { chunk, index, reason: words(why) };
+            let event = Event::new(data).of(&self.context).with_peer(&source.peer.peer);
+            shared.tracer.log(event.flagged(flags::ERROR));
+        }
+        let _ = (shared, at, why);
     }
 }
 
@@ -481,6 +524,7 @@ impl Source {
             front: 0,
             proved: false,
             moved_at: now,
+            context: TraceContext::NONE,
         }
     }
 
@@ -525,6 +569,13 @@ impl Source {
             let code =
                 if state == SourceState::Complete { request::DONE } else { request::CANCELLED };
             shared.drop_stream(conn, stream, code);
+            let ended = match state {
+                SourceState::Gone => Outcome::Failed,
+                _ => Outcome::Done,
+            };
+            let context = std::mem::take(&mut self.context);
+            let bytes = self.front * pangea_base::GROUP_BYTES as u64;
+            shared.tracer.end(&context, SpanKind::Shard, ended, bytes);
         }
         if matches!(state, SourceState::Spare | SourceState::Gone) {
             self.units.clear();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pangea_base::{CoreId, Locator};
 use pangea_store::{BlobKind, ReadRefused, Store};
+use pangea_trace::TraceContext;
 use pangea_wire::ShardHeld;
 
 use crate::message::{HoldingAnswer, HoldingQuestion, Message};
@@ -16,8 +17,8 @@ use crate::shared::Shared;
 pub(crate) enum Asker {
     /// A request served by this core.
     Served(u64),
-    /// Another core, by its ticket.
-    Core(CoreId, u64),
+    /// Another core, by its ticket, and what it asks for.
+    Core(CoreId, u64, TraceContext),
     /// A request of this core that waits for its blob to be durable.
     BlobWriter(u64),
 }
@@ -97,7 +98,7 @@ impl Holdings {
         their_ticket: u64,
         question: HoldingQuestion,
     ) {
-        let ticket = self.ticket(Asker::Core(core, their_ticket));
+        let ticket = self.ticket(Asker::Core(core, their_ticket, shared.context));
         let answer = match read(shared.store.as_mut(), question, ticket) {
             Reading::UnderWay => return,
             Reading::Now(answer) => answer,

@@ -12,6 +12,7 @@ use pangea_base::{
 };
 use pangea_ces::ChunkPlan;
 use pangea_store::{BlobKind, ShardInfo};
+use pangea_trace::{Hop, TraceContext};
 use pangea_wire::{ChunkEntry, Grant, ManifestPage, Receipt, RouteResponse, ShardHeld};
 
 use crate::content::ContentLeaves;
@@ -108,6 +109,8 @@ pub enum Command {
         ask: Ask,
         /// For how long to try.
         patience: Duration,
+        /// What it is asked for.
+        context: TraceContext,
     },
     /// Store one chunk.
     Put(Box<PutChunk>),
@@ -242,6 +245,8 @@ pub struct PutChunk {
     pub lease: UnixTime,
     /// One holder per shard index; `None` where there is none left.
     pub holders: Vec<Option<ShardTarget>>,
+    /// What it is part of.
+    pub context: TraceContext,
 }
 
 /// Where a get's plaintext goes.
@@ -272,6 +277,8 @@ pub struct GetChunk {
     pub holders: Vec<(ShardIndex, PeerAddr)>,
     /// Where the bytes go.
     pub sink: ChunkSink,
+    /// What it is part of.
+    pub context: TraceContext,
 }
 
 /// What a core tells control.
@@ -351,4 +358,6 @@ pub struct Addressed {
     pub to: CoreId,
     /// What.
     pub message: Message,
+    /// What it belongs to, for the recorder.
+    pub hop: Hop,
 }

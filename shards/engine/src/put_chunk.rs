@@ -10,6 +10,9 @@ use bytes::Bytes;
 use pangea_base::file::{FileDone, FileOp, FileValue};
 use pangea_base::{GROUP_BYTES, Page, PeerId, ShardIndex, ShardKey};
 use pangea_ces::{ChunkPlan, ChunkSealed, Encoder, End, Padding};
+use pangea_trace::{
+    Event, EventData, Outcome, SpanKind, TraceContext, flags, if_trace, trace_event, words,
+};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
@@ -34,6 +37,7 @@ pub(crate) struct PutJob {
     targets: Vec<Target>,
     stored_k_at: Option<Instant>,
     next_tick: Instant,
+    context: TraceContext,
 }
 
 /// How often the holders' progress is looked at.
@@ -49,6 +53,7 @@ struct Target {
     answer: FrameReader,
     moved_at: Instant,
     moved_bytes: u64,
+    context: TraceContext,
 }
 
 enum TargetState {
@@ -70,6 +75,7 @@ impl PutJob {
     pub(crate) fn start(shared: &mut Shared, mut spec: PutChunk) -> PutJob {
         let n = spec.plan.code.n();
         assert_eq!(spec.holders.len(), n, "one holder per shard");
+        let context = shared.tracer.begin(&spec.context, SpanKind::PutChunk, spec.chunk.0.into());
         let salt = shared.entropy.array();
         let encoder = Encoder::start(&mut shared.codec, spec.plan, spec.chunk, &spec.key, salt);
         let now = shared.now;
@@ -85,6 +91,7 @@ impl PutJob {
             targets,
             stored_k_at: None,
             next_tick: now + TICK,
+            context,
         };
         job.source.read_ahead(shared, job.spec.job, &job.spec.source);
         for index in 0..n {
@@ -103,6 +110,17 @@ impl PutJob {
                     shard.push(Bytes::from_owner(unit));
                 }
                 shared.codec.recycle(units);
+                let code = self.spec.plan.code;
+                trace_event!(
+                    shared.tracer,
+                    &self.context,
+                    StripeCoded {
+                        chunk: self.spec.chunk.0.into(),
+                        stripe: self.units.first().map_or(0, |units| units.len() as u64 - 1),
+                        k: u8::try_from(code.k()).unwrap_or(u8::MAX),
+                        m: u8::try_from(code.m()).unwrap_or(u8::MAX),
+                    }
+                );
                 self.pump_all(shared);
                 return true;
             }
@@ -117,6 +135,15 @@ impl PutJob {
         let Some((bytes, end)) = self.source.front() else { return false };
         let taken = encoder.feed(&mut shared.codec, bytes, end);
         if self.source.consume(taken) {
+            trace_event!(
+                shared.tracer,
+                &self.context,
+                SegmentSealed {
+                    chunk: self.spec.chunk.0.into(),
+                    plain: u32::try_from(taken).unwrap_or(u32::MAX),
+                    done: self.source.fed,
+                }
+            );
             shared.report(Report::PutProgress(self.spec.job, taken as u64));
         }
         self.source.read_ahead(shared, self.spec.job, &self.spec.source);
@@ -203,6 +230,7 @@ impl PutJob {
             TargetState::Stored(_) | TargetState::GivenUp => return,
             TargetState::Sending(conn, stream) => {
                 shared.drop_stream(conn, stream, request::CANCELLED);
+                target.end(shared, Outcome::Failed);
             }
             TargetState::Linking | TargetState::Opening(_) | TargetState::Failed => {}
         }
@@ -269,15 +297,19 @@ impl PutJob {
     }
 
     pub(crate) fn cancel(&mut self, shared: &mut Shared) {
+        let is_stored = self.sealed.is_some() && self.stored() >= self.spec.plan.code.k();
+        let ended = if is_stored { Outcome::Done } else { Outcome::Failed };
         for target in &mut self.targets {
             if let TargetState::Sending(conn, stream) = target.state {
                 shared.drop_stream(conn, stream, request::CANCELLED);
+                target.end(shared, Outcome::Failed);
             }
             target.state = TargetState::GivenUp;
         }
         if let Some(encoder) = self.encoder.take() {
             encoder.abandon(&mut shared.codec);
         }
+        shared.tracer.end(&self.context, SpanKind::PutChunk, ended, self.source.fed);
     }
 
     fn stored(&self) -> usize {
@@ -308,6 +340,7 @@ impl PutJob {
                 let Some(stream) = shared.open(conn, owner) else { return };
                 target.state = TargetState::Sending(conn, stream);
                 target.moved_at = shared.now;
+                target.context = shared.tracer.begin(&self.context, SpanKind::Shard, index as u64);
                 match self.header(shared, conn, index) {
                     Ok(header) => {
                         self.targets[index].out.push(header);
@@ -335,7 +368,8 @@ impl PutJob {
             length_max: self.shard_bytes_max(),
             lease: self.spec.lease,
         };
-        Ok(request::open_with(Protocol::Store, &StoreRequest::PutShard(header)))
+        let label = shared.label(conn, &self.targets[index].context);
+        Ok(request::open_with(label, Protocol::Store, &StoreRequest::PutShard(header)))
     }
 
     fn key(&self, index: usize) -> ShardKey {
@@ -400,6 +434,19 @@ impl PutJob {
             StoreResponse::Stored(receipt) => match self.check(index, &receipt) {
                 Ok(()) => {
                     shared.drop_stream(conn, stream, request::DONE);
+                    let target = &mut self.targets[index];
+                    let holder = receipt.holder;
+                    trace_event!(
+                        shared.tracer,
+                        &target.context,
+                        &holder,
+                        ReceiptTaken {
+                            chunk: self.spec.chunk.0.into(),
+                            index: receipt.key().index.0,
+                            bytes: receipt.length,
+                        }
+                    );
+                    target.end(shared, Outcome::Done);
                     self.targets[index].state = TargetState::Stored(Box::new(receipt));
                     if self.stored() >= self.spec.plan.code.k() {
                         self.stored_k_at.get_or_insert(shared.now);
@@ -445,6 +492,13 @@ impl PutJob {
         }
         target.state = TargetState::Failed;
         let peer = target.peer().expect("only a target with a holder can fail");
+        if_trace! {
+            let (chunk, index) = (self.spec.chunk.0.into(), shard.0);
+            let data = EventData::HolderFailed { chunk, index, reason: words(&why) };
+            let event = Event::new(data).of(&self.context).with_peer(&peer);
+            shared.tracer.log(event.flagged(flags::ERROR));
+        }
+        target.end(shared, Outcome::Failed);
         shared.report(Report::HolderFailed { job, index: shard, peer, why });
     }
 }
@@ -460,7 +514,14 @@ impl Target {
             answer: FrameReader::new(),
             moved_at: now,
             moved_bytes: 0,
+            context: TraceContext::NONE,
         }
+    }
+
+    /// The shard's way to its holder is over, for the recorder.
+    fn end(&mut self, shared: &Shared, outcome: Outcome) {
+        let context = std::mem::take(&mut self.context);
+        shared.tracer.end(&context, SpanKind::Shard, outcome, self.out.taken());
     }
 
     fn peer(&self) -> Option<PeerId> {

@@ -1,6 +1,7 @@
 //! What every request stream has in common: how it begins, and the codes with which it ends.
 
 use bytes::{Bytes, BytesMut};
+use pangea_trace::Label;
 use pangea_transport::{ConnId, Transport};
 use pangea_wire::{AUTH_EXPORTER_BYTES, AUTH_EXPORTER_LABEL, Message, Protocol};
 
@@ -27,9 +28,18 @@ pub(crate) fn exporter(
     Ok(out)
 }
 
-/// The first bytes of a request: the protocol's id and the first message.
-pub(crate) fn open_with<M: Message>(protocol: Protocol, message: &M) -> Bytes {
-    let mut bytes = BytesMut::from(&pangea_wire::preamble(protocol)[..]);
+/// The first bytes of a request: the protocol's id and the first message, behind the trace context
+/// where there is one.
+pub(crate) fn open_with<M: Message>(
+    label: Option<Label>,
+    protocol: Protocol,
+    message: &M,
+) -> Bytes {
+    let mut bytes = BytesMut::new();
+    if let Some(Label(label)) = label {
+        bytes.extend_from_slice(&label);
+    }
+    bytes.extend_from_slice(&pangea_wire::preamble(protocol));
     bytes.extend_from_slice(&pangea_wire::frame(message));
     bytes.freeze()
 }

@@ -8,6 +8,7 @@ use pangea_base::file::{FileOp, FileRequest};
 use pangea_base::{CoreId, Entropy, Identity, Page, PagePool, UnixTime};
 use pangea_ces::Codec;
 use pangea_store::Store;
+use pangea_trace::{Hop, Label, TraceContext, Tracer};
 use pangea_transport::{ConnId, StreamId, Transport};
 
 use crate::links::Links;
@@ -92,6 +93,9 @@ pub(crate) struct Shared {
     pub(crate) units: PagePool,
     pub(crate) segments: PagePool,
     pub(crate) outputs: VecDeque<Output>,
+    pub(crate) tracer: Tracer,
+    // What the input or step under way belongs to.
+    pub(crate) context: TraceContext,
     // Messages of this core to itself.
     pub(crate) to_self: VecDeque<Message>,
 }
@@ -110,7 +114,12 @@ impl Shared {
         if to == self.core {
             self.to_self.push_back(message);
         } else {
-            self.outputs.push_back(Output::Mesh(Addressed { to, message }));
+            // Control has no recorder that could tell of the arrival.
+            let hop = match to == self.control() {
+                true => Hop::default(),
+                false => self.tracer.depart(&self.context, to),
+            };
+            self.outputs.push_back(Output::Mesh(Addressed { to, message, hop }));
         }
     }
 
@@ -147,6 +156,16 @@ impl Shared {
         if self.owners.remove(&(conn, stream)).is_some() {
             self.refuse_stream(conn, stream, code);
         }
+    }
+
+    /// How a request begins on this connection: with its trace context where both sides agreed to
+    /// that, else with nothing.
+    pub(crate) fn label(&self, conn: ConnId, context: &TraceContext) -> Option<Label> {
+        if const { pangea_trace::ENABLED } && self.transport.is_labelled(conn) {
+            return Some(Label::new(context));
+        }
+        let _ = context;
+        None
     }
 
     /// Bytes that came from the peer so far, acknowledgements included: its sign of life.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pangea_base::file::{FileId, FileRequest};
 use pangea_base::{PagePool, Wake};
+use pangea_trace::Tracer;
 
 use crate::event::{Caps, Event, Park, Stats, Transmit};
 use crate::mio::Mio;
@@ -217,6 +218,11 @@ impl Driver {
     /// What makes `poll` return from any thread. Lives as long as anyone holds it.
     pub fn waker(&self) -> Arc<dyn Wake> {
         back!(&self.back, back => back.waker())
+    }
+
+    /// Records there what becomes of the trains that are sent.
+    pub fn trace(&mut self, tracer: Tracer) {
+        back!(&mut self.back, back => back.trace(tracer));
     }
 
     /// The counters.

@@ -45,6 +45,8 @@ pub struct Transmit {
     /// With `Some(bytes)` the message is a train: datagrams of that many bytes each, the last one
     /// shorter or equal. `None`: one datagram.
     pub segment: Option<u16>,
+    /// What a recorder wants to know of it; nothing unless tracing is compiled in.
+    pub train: pangea_trace::Train,
 }
 
 /// Whether `poll` may wait.

@@ -36,7 +36,7 @@ impl Time {
     pub(crate) fn tick(&self, now: Instant) {
         let since = now.saturating_duration_since(self.anchor);
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        self.tick.set(self.anchor_nanos.saturating_add(nanos));
+        self.tick.set(self.anchor_nanos.saturating_add(nanos).max(self.tick.get()));
         if self.clock == Clock::Fine {
             self.counter.tick(nanos);
         }
@@ -98,7 +98,7 @@ impl Counter {
     #[inline(always)]
     fn since_tick(&self) -> u64 {
         let counted = counts().saturating_sub(self.base.get());
-        (u128::from(counted) * u128::from(self.rate.get()) >> 32) as u64
+        ((u128::from(counted) * u128::from(self.rate.get())) >> 32) as u64
     }
 }
 

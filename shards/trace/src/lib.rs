@@ -23,6 +23,7 @@
 /// Whether this program records.
 pub const ENABLED: bool = cfg!(feature = "trace");
 
+mod carry;
 mod context;
 mod event;
 mod events;
@@ -47,6 +48,7 @@ mod tracer;
 #[cfg(not(feature = "trace"))]
 mod off;
 
+pub use carry::{ConnTrace, Hop, Inflight, LABEL_BYTES, Label, Train};
 pub use context::{Outcome, SpanKind, TraceContext, TraceFlags, TraceId, TraceIdInvalid};
 pub use event::{EVENT_BYTES, EVENT_WORDS, Event, flags};
 pub use events::{Class, EventData, Kind, words};

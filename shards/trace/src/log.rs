@@ -77,7 +77,10 @@ struct Inner {
     ring: Ring,
     // Bits of the classes that are recorded.
     classes: AtomicU64,
+    // 1 while somebody writes.
     writers: AtomicU64,
+    // Numbers drawn by the writers before.
+    drawn: AtomicU64,
 }
 
 impl EventLog {
@@ -90,12 +93,22 @@ impl EventLog {
             config,
             classes: AtomicU64::new(u64::MAX),
             writers: AtomicU64::new(0),
+            drawn: AtomicU64::new(0),
         }))
     }
 
-    /// The one writer, for the thread that calls; `None` if somebody has it already.
+    /// The one writer, for the thread that calls; `None` while somebody has it. When it and its
+    /// copies are dropped, another thread may have it.
     pub fn tracer(&self) -> Option<Tracer> {
-        (self.0.writers.fetch_add(1, Ordering::Relaxed) == 0).then(|| Tracer::new(self.clone()))
+        // Acquire: what the writer before wrote comes before what the next one writes.
+        let taken = self.0.writers.swap(1, Ordering::Acquire);
+        (taken == 0).then(|| Tracer::new(self.clone(), self.0.drawn.load(Ordering::Relaxed)))
+    }
+
+    /// The writer is gone, having drawn so many numbers.
+    pub(crate) fn release(&self, drawn: u64) {
+        self.0.drawn.store(drawn, Ordering::Relaxed);
+        self.0.writers.store(0, Ordering::Release);
     }
 
     /// Whose it is.
@@ -150,9 +163,10 @@ impl EventLog {
             }
             match ring.read(*next) {
                 Found::NotYet => break,
-                // The writer is right behind us: jump ahead of it.
+                // The writer is right behind us: jump ahead of it. (The stamp may be seen before
+                // the head that was stored before it.)
                 Found::Overwritten => {
-                    let ahead = (ring.head() - ring.capacity() * 3 / 4).max(*next + 1);
+                    let ahead = ring.head().saturating_sub(ring.capacity() * 3 / 4).max(*next + 1);
                     lost += ahead - *next;
                     *next = ahead;
                 }
@@ -162,6 +176,9 @@ impl EventLog {
                         let data = EventData::Gap { lost: std::mem::take(&mut lost) };
                         let Event { timestamp, sequence, core, .. } = event;
                         events.push(Event { timestamp, sequence, core, ..Event::new(data) });
+                        if events.len() >= end {
+                            break;
+                        }
                     }
                     events.push(event);
                     *next += 1;

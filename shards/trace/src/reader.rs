@@ -33,7 +33,10 @@ impl Reader {
     }
 }
 
-/// By time, node, core and number.
+/// By time, node, core and number. A gap has the number of the event behind it and a lower kind, so
+/// that it stays before it, also when both were read twice.
 pub(crate) fn sort(events: &mut [Event]) {
-    events.sort_by_key(|event| (event.timestamp, event.node, event.core, event.sequence));
+    events.sort_by_key(|event| {
+        (event.timestamp, event.node, event.core, event.sequence, event.kind)
+    });
 }

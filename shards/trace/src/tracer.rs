@@ -36,10 +36,10 @@ impl Tracer {
         Tracer(None)
     }
 
-    pub(crate) fn new(log: EventLog) -> Tracer {
+    pub(crate) fn new(log: EventLog, drawn: u64) -> Tracer {
         let (time, roots) = (log.time(), std::array::from_fn(|_| Cell::new(0)));
-        let writer = Writer { log, next: Cell::new(0), time, drawn: Cell::new(0), roots };
-        Tracer(Some(Rc::new(writer)))
+        let (next, drawn) = (Cell::new(log.head()), Cell::new(drawn));
+        Tracer(Some(Rc::new(Writer { log, next, time, drawn, roots })))
     }
 
     /// It is `now`: the time of the events to come.
@@ -112,7 +112,8 @@ impl Tracer {
             true => TraceFlags::SAMPLED,
             false => TraceFlags::NONE,
         };
-        let root = TraceContext::new(TraceId(id), 0, sampled, 0);
+        let whose = if what == SpanKind::App { TraceFlags::APP } else { TraceFlags::NONE };
+        let root = TraceContext::new(TraceId(id), 0, sampled.and(whose), 0);
         self.begin(&root, what, number)
     }
 
@@ -137,6 +138,12 @@ impl Tracer {
             let error = if outcome == Outcome::Failed { flags::ERROR } else { 0 };
             self.write(Event::new(data).of(context).flagged(flags::END | error));
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.log.release(self.drawn.get());
     }
 }
 

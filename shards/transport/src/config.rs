@@ -17,6 +17,9 @@ use crate::cid::CoreCids;
 
 /// The application protocol of a pangea node (RFC 7301).
 pub const ALPN: &[u8] = b"pangea/1";
+/// The same with a trace context before each request: spoken only where both sides are configured
+/// to and have tracing compiled in.
+pub const ALPN_LABELLED: &[u8] = b"pangea/1+trace";
 
 /// The most bytes of one send: the largest UDP payload over IPv4. quinn-proto does not look at it,
 /// and the kernel refuses a longer GSO train whole.

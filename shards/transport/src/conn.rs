@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pangea_base::PeerId;
+use pangea_trace::ConnTrace;
 use quinn_proto::{Connection, ConnectionError, TransportErrorCode};
 
 use crate::admission::Seat;
@@ -65,6 +66,7 @@ pub(crate) struct Conn {
     /// Streams with a `Readable` event that was not yet taken: no second one is queued. At most
     /// as many as there are streams.
     pub(crate) readable: Vec<quinn_proto::StreamId>,
+    pub(crate) trace: ConnTrace,
 }
 
 /// How far a connection has come.
@@ -103,6 +105,7 @@ impl Conn {
             has_events: false,
             has_packets: false,
             readable: Vec::new(),
+            trace: ConnTrace::default(),
         }
     }
 

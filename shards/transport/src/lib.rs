@@ -27,11 +27,12 @@ pub mod testing;
 mod tests;
 mod timers;
 mod tls;
+mod traced;
 mod transport;
 mod window;
 
 pub use cid::{CID_BYTES, owner};
-pub use config::{ALPN, Config, Congestion, Limits, TRAIN_BYTES_MAX};
+pub use config::{ALPN, ALPN_LABELLED, Config, Congestion, Limits, TRAIN_BYTES_MAX};
 pub use conn::{ConnStats, KeepAlive};
 pub use crypto::{Crypto, Dial, Found};
 pub use event::{

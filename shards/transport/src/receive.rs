@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use pangea_trace::{TraceContext, trace_event};
 use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming, Transmit};
 
 use crate::admission::{Address, Admit};
@@ -38,6 +39,16 @@ impl Transport {
         let ecn = ecn.and_then(EcnCodepoint::from_bits);
         let origin = Origin { now, remote, local_ip, ecn };
         let stride = stride.max(1);
+        trace_event!(
+            self.tracer,
+            &TraceContext::NONE,
+            PacketReceived {
+                size: u32::try_from(data.len()).unwrap_or(u32::MAX),
+                packet_num: self.stats.received.0,
+                datagrams: u16::try_from(data.len().div_ceil(stride)).unwrap_or(u16::MAX),
+                endpoint: remote,
+            }
+        );
         self.stats.received.0 += data.len().div_ceil(stride) as u64;
         self.stats.received.1 += data.len() as u64;
         match self.batches.copy(data) {
@@ -108,6 +119,7 @@ impl Transport {
 
     fn accept(&mut self, now: Instant, incoming: Incoming, address: Address) {
         let remote = incoming.remote_address();
+        self.trace_init(remote, None);
         let special = match Path::to(remote) {
             Path::Loopback => Some(self.near_server.clone()),
             Path::Network => None,

@@ -32,6 +32,7 @@ impl Transport {
         conn.has_events = false;
         let limits = self.config.limits;
         self.resize(index);
+        self.trace_lost(index);
         while let Some(event) = self.at_mut(index).and_then(|conn| conn.proto.poll()) {
             match event {
                 quinn_proto::Event::Connected => self.connected(index),
@@ -116,6 +117,7 @@ impl Transport {
             self.admission.proved(seat);
         }
         let (remote, side) = (conn.remote(), conn.side);
+        self.trace_established(index, &peer);
         let conn = self.name(index);
         self.events.push_back(Event::Connected { conn, peer, remote, side });
     }
@@ -155,13 +157,16 @@ impl Transport {
     fn streams_opened(&mut self, index: u32) {
         let id = self.name(index);
         let most = self.config.limits.streams_max;
-        let Some(conn) = self.slots[index as usize].conn.as_mut() else { return };
-        while let Some(stream) = conn.proto.streams().accept(Dir::Bi) {
+        while let Some(conn) = self.at_mut(index)
+            && let Some(stream) = conn.proto.streams().accept(Dir::Bi)
+        {
             conn.readable.push(stream);
             let stream = StreamId(stream);
+            self.trace_opened(id, stream);
             self.events.push_back(Event::StreamOpened { conn: id, stream });
             self.events.push_back(Event::Readable { conn: id, stream });
         }
+        let Some(conn) = self.at_mut(index) else { return };
         // quinn-proto makes table entries for every stream that may come, so there are few at
         // first.
         let used = conn.proto.streams().remote_open_streams(Dir::Bi);

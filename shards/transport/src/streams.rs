@@ -12,7 +12,9 @@ impl Transport {
     /// follows) or the connection is not established.
     pub fn open(&mut self, conn: ConnId) -> Option<StreamId> {
         let open = self.conn_mut(conn).filter(|open| open.phase == Phase::Established)?;
-        open.proto.streams().open(Dir::Bi).map(StreamId)
+        let stream = open.proto.streams().open(Dir::Bi).map(StreamId)?;
+        self.trace_opened(conn, stream);
+        Some(stream)
     }
 
     /// Writes what fits of `chunk`, without copying, and takes it off its front. `Ok(0)` of a chunk
@@ -108,6 +110,7 @@ impl Transport {
                 return Err(ReadFailed::Closed);
             }
         };
+        let mut begins = None;
         let mut read = 0;
         let mut taken = 0;
         let end = loop {
@@ -116,6 +119,7 @@ impl Transport {
             }
             match chunks.next(max - read) {
                 Ok(Some(chunk)) => {
+                    begins.get_or_insert(chunk.offset);
                     read += chunk.bytes.len();
                     taken += 1;
                     sink(chunk.bytes);
@@ -126,6 +130,8 @@ impl Transport {
             }
         };
         let tell = chunks.finalize().should_transmit();
+        let ended = matches!(end, Ok(ReadOutcome::Finished));
+        self.trace_read(conn, stream, (begins.unwrap_or(0), read), ended);
         self.on_read(conn, read as u64);
         if tell {
             self.mark(conn.index);

@@ -43,7 +43,8 @@ pub enum TlsFailed {
 pub struct TlsCrypto {
     provider: Arc<CryptoProvider>,
     certified: Arc<SingleCertAndKey>,
-    alpn: Vec<u8>,
+    // What we speak, best first.
+    alpn: Vec<Vec<u8>>,
     server: Arc<QuicServerConfig>,
 }
 
@@ -51,11 +52,11 @@ impl TlsCrypto {
     /// Makes a fresh certificate for `identity`. Draws its key from the system, so a simulator uses
     /// its own [`Crypto`] instead.
     pub fn new(identity: &Identity) -> Result<TlsCrypto, TlsFailed> {
-        TlsCrypto::speaking(identity, ALPN)
+        TlsCrypto::speaking(identity, &[ALPN])
     }
 
-    /// As `new`, for another application protocol (interoperability tests, the DHT).
-    pub fn speaking(identity: &Identity, alpn: &[u8]) -> Result<TlsCrypto, TlsFailed> {
+    /// As `new`, for other application protocols (interoperability tests, the DHT), best first.
+    pub fn speaking(identity: &Identity, alpn: &[&[u8]]) -> Result<TlsCrypto, TlsFailed> {
         let mut seed = *identity.seed().expose();
         // It wipes the copy that it is given.
         let keypair = libp2p_identity::Keypair::ed25519_from_bytes(&mut seed)?;
@@ -64,9 +65,10 @@ impl TlsCrypto {
         let certified = CertifiedKey::new(vec![certificate], signer);
         let certified = Arc::new(SingleCertAndKey::from(certified));
         let provider = Arc::new(provider());
-        let server = server_config(&provider, certified.clone(), alpn)?;
+        let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let server = server_config(&provider, certified.clone(), alpn.clone())?;
         let server = Arc::new(QuicServerConfig::try_from(server)?);
-        let crypto = TlsCrypto { provider, certified, alpn: alpn.to_vec(), server };
+        let crypto = TlsCrypto { provider, certified, alpn, server };
         // What `client` builds per dial is built once here, so that it cannot fail there.
         crypto.client_config(Verifier::for_dial(None, Found::default()))?;
         Ok(crypto)
@@ -78,7 +80,7 @@ impl TlsCrypto {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.certified.clone());
-        config.alpn_protocols = vec![self.alpn.clone()];
+        config.alpn_protocols = self.alpn.clone();
         config.resumption = Resumption::disabled();
         config.key_log = Arc::new(NoKeyLog);
         config.enable_early_data = false;
@@ -109,14 +111,14 @@ impl Crypto for TlsCrypto {
 fn server_config(
     provider: &Arc<CryptoProvider>,
     certified: Arc<SingleCertAndKey>,
-    alpn: &[u8],
+    alpn: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, TlsFailed> {
     let verifier = Verifier { expected: None, found: None };
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(certified);
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

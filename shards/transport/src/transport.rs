@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::{Entropy, PeerAddr, PeerId};
+use pangea_trace::{Tracer, Train};
 use quinn_proto::{
     ConnectError, ConnectionHandle, ConnectionId, Endpoint, ServerConfig, TransportConfig, VarInt,
 };
@@ -37,6 +38,8 @@ pub struct TransmitMeta {
     pub ecn: Option<u8>,
     /// Bytes per datagram when there are several; the last may be shorter.
     pub segment: Option<u16>,
+    /// For the driver, which knows how sending ends.
+    pub train: Train,
 }
 
 /// Counters and gauges of one transport.
@@ -110,6 +113,7 @@ pub struct Transport {
     pub(crate) batches: BatchPool,
     pub(crate) trim_at: Option<Instant>,
     pub(crate) stats: Stats,
+    pub(crate) tracer: Tracer,
 }
 
 impl Transport {
@@ -149,6 +153,7 @@ impl Transport {
             batches: BatchPool::new(limits.batch_bytes_max),
             trim_at: None,
             stats: Stats::default(),
+            tracer: Tracer::none(),
             config,
         }
     }
@@ -173,6 +178,7 @@ impl Transport {
                 ConnectError::InvalidRemoteAddress(addr) => ConnectRefused::Undialable(addr),
                 other => ConnectRefused::Internal(other.to_string()),
             })?;
+        self.trace_init(to.addr, Some(&to.peer));
         let limits = &self.config.limits;
         let conn = Conn::new(proto, Side::Dialled, Some(to.peer), dial.found, limits, now);
         Ok(self.insert(handle, conn))
@@ -235,6 +241,8 @@ impl Transport {
     fn fire(&mut self, now: Instant, index: u32) {
         let Some(conn) = self.at_mut(index) else { return };
         conn.proto.handle_timeout(now);
+        self.trace_lost(index);
+        let Some(conn) = self.at_mut(index) else { return };
         match conn.phase {
             Phase::Handshaking => {
                 if conn.handshake_deadline.is_some_and(|at| at <= now) {
@@ -289,9 +297,10 @@ impl Transport {
                 continue;
             };
             assert!(transmit.size <= TRAIN_BYTES_MAX, "a train of {} bytes", transmit.size);
+            let train = conn.trace.train(conn.peer, index, transmit.size, transmit.segment_size);
             self.with_packets.push_back(index);
             self.count_sent(transmit.size);
-            return Some(meta(&transmit));
+            return Some(TransmitMeta { train, ..meta(&transmit) });
         }
         None
     }
@@ -410,6 +419,8 @@ impl Transport {
         if conn.phase == Phase::Closed {
             return;
         }
+        self.trace_closed(index, &reason);
+        let Some(conn) = self.at_mut(index) else { return };
         conn.phase = Phase::Closed;
         conn.readable = Vec::new();
         let peer = conn.peer;
@@ -447,7 +458,7 @@ impl Transport {
         self.slots.get_mut(index as usize)?.conn.as_deref_mut()
     }
 
-    fn conn(&self, id: ConnId) -> Option<&Conn> {
+    pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn> {
         let slot = self.slots.get(id.index as usize)?;
         let conn = slot.conn.as_deref()?;
         (slot.generation == id.generation && conn.phase != Phase::Closed).then_some(conn)
@@ -482,6 +493,7 @@ pub(crate) fn meta(transmit: &quinn_proto::Transmit) -> TransmitMeta {
         segment: transmit
             .segment_size
             .map(|bytes| u16::try_from(bytes).expect("a segment is at most TRAIN_BYTES_MAX")),
+        train: Train::default(),
     }
 }
 

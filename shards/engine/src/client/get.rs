@@ -391,6 +391,7 @@ impl Get {
             locator: self.locate.locator(),
             holders,
             sink,
+            context: self.outbox.context(),
         };
         self.outbox.send(core, Command::Get(Box::new(get)));
     }

@@ -9,6 +9,7 @@ mod stat;
 use std::collections::VecDeque;
 
 use pangea_base::{CoreId, PeerAddr, PeerId};
+use pangea_trace::TraceContext;
 
 use crate::limits::ASK_TIMEOUT;
 use crate::message::{Ask, AskId, Command, JobId};
@@ -20,15 +21,23 @@ pub use stat::{ChunkStat, HolderStat, Stat, StatOutcome};
 /// A peer and what it did wrong, in words.
 pub type Trouble = (PeerId, String);
 
-/// Counts jobs and asks of one process, so that each has a number of its own.
+/// Counts jobs and asks of one process, so that each has a number of its own, and knows what they
+/// belong to.
 #[derive(Debug, Default)]
 pub struct Numbers {
     next: u64,
+    context: TraceContext,
 }
 
 impl Numbers {
     /// Job numbers stay below this: they share a token with other numbers.
     const MAX: u64 = 1 << 30;
+
+    /// The same, of what is part of `context` from now on.
+    #[must_use]
+    pub fn within(self, context: TraceContext) -> Numbers {
+        Numbers { context, ..self }
+    }
 
     fn next(&mut self) -> u64 {
         self.next = (self.next + 1) % Numbers::MAX;
@@ -56,8 +65,14 @@ impl Outbox {
 
     pub(crate) fn ask(&mut self, core: CoreId, to: PeerAddr, ask: Ask) -> AskId {
         let id = AskId(self.numbers.next());
-        self.commands.push_back((core, Command::Ask { id, to, ask, patience: ASK_TIMEOUT }));
+        let (patience, context) = (ASK_TIMEOUT, self.context());
+        self.commands.push_back((core, Command::Ask { id, to, ask, patience, context }));
         id
+    }
+
+    /// What all of it is part of.
+    pub(crate) fn context(&self) -> TraceContext {
+        self.numbers.context
     }
 
     /// Cores in turn.

@@ -51,6 +51,8 @@ pub enum PutSource {
 
 /// What the put wants of control.
 #[derive(Debug)]
+// Each is taken out once and moved; a box would cost more.
+#[allow(clippy::large_enum_variant)]
 pub enum PutWants {
     /// A command for a core.
     Command(CoreId, Command),
@@ -559,6 +561,7 @@ impl Put {
             locator: self.locator,
             lease: self.spec.lease,
             holders,
+            context: self.outbox.context(),
         };
         self.outbox.send(core, Command::Put(Box::new(put)));
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use pangea_base::{CoreId, PeerId};
 use pangea_store::{BlobKey, WriteId};
+use pangea_trace::{LABEL_BYTES, Label, Outcome, SpanKind, TraceContext};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, FrameReader, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
@@ -61,10 +62,13 @@ struct Request {
     // When it last got on by enough, and by how many bytes since then.
     moved_at: Instant,
     moved_bytes: u64,
+    context: TraceContext,
 }
 
 /// How far a request is.
 enum Stage {
+    /// Its trace context is awaited.
+    Label,
     /// Its first bytes are awaited.
     Protocol,
     /// Its message is awaited.
@@ -131,16 +135,25 @@ impl Serve {
         }
         self.next += 1;
         self.served += 1;
+        let (stage, context) =
+            match const { pangea_trace::ENABLED } && shared.transport.is_labelled(conn) {
+                true => (Stage::Label, TraceContext::NONE),
+                false => {
+                    let number = stream.number();
+                    (Stage::Protocol, shared.tracer.begin_trace(SpanKind::Serve, number))
+                }
+            };
         let request = Request {
             conn,
             stream,
             peer,
             from: remote.ip(),
             reader: FrameReader::new(),
-            stage: Stage::Protocol,
+            stage,
             out: Outgoing::default(),
             moved_at: shared.now,
             moved_bytes: 0,
+            context,
         };
         self.requests.insert(self.next, request);
         shared.owners.insert((conn, stream), Owner::Served(self.next));
@@ -243,14 +256,19 @@ impl Serve {
         loop {
             match self.step(shared, id) {
                 Next::Again => {}
-                Next::Wait => return,
-                Next::Over(code) => return self.end(shared, id, code),
+                Next::Wait => break,
+                Next::Over(code) => {
+                    self.end(shared, id, code);
+                    break;
+                }
             }
         }
+        shared.context = TraceContext::NONE;
     }
 
     fn step(&mut self, shared: &mut Shared, id: u64) -> Next {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        shared.context = request.context;
         match request.pump(shared) {
             Err(code) => return Next::Over(code),
             Ok(Pumped::Blocked) => return Next::Wait,
@@ -262,7 +280,7 @@ impl Serve {
                 Next::Over(request::DONE)
             }
             Stage::Granting => Next::Wait,
-            Stage::Protocol | Stage::Message(_) => self.head(shared, id),
+            Stage::Label | Stage::Protocol | Stage::Message(_) => self.head(shared, id),
             Stage::Shard(_) => self.shard(shared, id),
             Stage::Blob(_) => self.blob(shared, id),
             Stage::Lookup(_) => self.lookup(shared, id),
@@ -274,6 +292,7 @@ impl Serve {
     fn head(&mut self, shared: &mut Shared, id: u64) -> Next {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let understood = match request.stage {
+            Stage::Label => Ok(request.label(shared)),
             Stage::Protocol => request
                 .reader
                 .protocol()
@@ -324,6 +343,8 @@ impl Serve {
 
     fn end(&mut self, shared: &mut Shared, id: u64, code: u32) {
         let Some(mut request) = self.requests.remove(&id) else { return };
+        let ended = if code == request::DONE { Outcome::Done } else { Outcome::Failed };
+        shared.tracer.end(&request.context, SpanKind::Serve, ended, request.out.taken());
         self.starved.remove(&id);
         self.abandon(shared, id, &mut request);
         if code == request::DONE {
@@ -370,8 +391,21 @@ impl Request {
             Stage::Blob(writing) => writing.waits_for_us(),
             Stage::Lookup(_) => true,
             Stage::Sending(sending) => sending.waits_for_us() && self.out.is_empty(),
-            Stage::Protocol | Stage::Message(_) | Stage::Answered => false,
+            Stage::Label | Stage::Protocol | Stage::Message(_) | Stage::Answered => false,
         }
+    }
+
+    /// What the peer calls its request, once that is here.
+    fn label(&mut self, shared: &mut Shared) -> Option<()> {
+        let bytes = self.reader.exact(LABEL_BYTES)?;
+        let named = <[u8; LABEL_BYTES]>::try_from(&bytes[..]).map(|bytes| Label(bytes).context());
+        let (what, number) = (SpanKind::Serve, self.stream.number());
+        self.context = match named {
+            Ok(named) if !named.trace_id().is_none() => shared.tracer.begin(&named, what, number),
+            _ => shared.tracer.begin_trace(what, number),
+        };
+        self.stage = Stage::Protocol;
+        Some(())
     }
 
     fn answer<M: pangea_wire::Message>(&mut self, message: &M) {

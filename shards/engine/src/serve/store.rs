@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use pangea_base::{CoreId, Hash, PeerId, ShardKey, UnixTime};
 use pangea_store::{AppendRefused, BlobKey, BlobKind, Key, ShardMeta, StoreRefused, WriteId};
+use pangea_trace::{Event, EventData, flags, if_trace, trace_event, words};
 use pangea_wire::{
     BlobBody, Channel, PutBody, PutPart, Receipt, ShardHeader, StoreRefusal, StoreRequest,
     StoreResponse, StoreTrailer,
@@ -382,6 +383,13 @@ impl Serve {
         if let Some(request) = self.requests.get_mut(&id)
             && let Stage::Shard(writing) = &mut request.stage
         {
+            if_trace! {
+                let (chunk, index) = (writing.header.key.chunk.0.into(), writing.header.key.index.0);
+                let reason = words(&refusal.to_string());
+                let event = Event::new(EventData::ShardRefused { chunk, index, reason });
+                let event = event.of(&request.context).with_peer(&request.peer);
+                shared.tracer.log(event.flagged(flags::ERROR));
+            }
             writing.abandon(shared, &mut self.by_write, request.peer, request.from);
         }
         self.refuse(id, refusal)
@@ -398,6 +406,12 @@ impl Serve {
             Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
                 let kept = on_disk(shared, Key::Shard(key));
                 writing.admission.settle(shared, request.peer, request.from, kept);
+                trace_event!(
+                    shared.tracer,
+                    &request.context,
+                    &request.peer,
+                    ShardStored { chunk: key.chunk.0.into(), index: key.index.0, bytes: length }
+                );
                 let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
                 request.answer(&StoreResponse::Stored(receipt));
                 Next::Again

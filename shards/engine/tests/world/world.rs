@@ -124,6 +124,7 @@ impl World {
             segments: PagePool::new(128 << 10, 64),
             capacity_bytes: capacity.unwrap_or(0),
             accept: Accept::Any,
+            tracer: pangea_trace::Tracer::none(),
         };
         let engine = Engine::new(config, self.now, UnixTime(WALL));
         Core { engine, disk: Disk::new(self.chance.u64()) }
@@ -154,7 +155,7 @@ impl World {
     pub fn command(&mut self, node: usize, core: CoreId, command: Command) {
         let (now, wall) = (self.now, self.wall());
         let from = CoreId(self.nodes[node].cores.len() as u8);
-        let input = Input::Mesh(from, Message::Command(command));
+        let input = Input::Mesh(from, Message::Command(command), Default::default());
         self.nodes[node].cores[core.index()].engine.handle(now, wall, input);
     }
 
@@ -220,7 +221,7 @@ impl World {
                         self.nodes[at].reports.push_back(report);
                     }
                     message => {
-                        let input = Input::Mesh(CoreId(number), message);
+                        let input = Input::Mesh(CoreId(number), message, addressed.hop);
                         let core = &mut self.nodes[at].cores[addressed.to.index()];
                         core.engine.handle(now, wall, input);
                     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ::mio::{Events, Interest, Poll, Token};
 use pangea_base::Wake;
 use pangea_base::file::{FileId, FileRequest};
+use pangea_trace::Tracer;
 
 use crate::bell::{Bell, Strike};
 use crate::driver::DriverConfig;
@@ -95,6 +96,10 @@ impl Mio {
         if let Some(contents) = self.udp.send(transmit, contents, &mut self.stats) {
             self.buffers.give(contents);
         }
+    }
+
+    pub(crate) fn trace(&mut self, tracer: Tracer) {
+        self.udp.trace(tracer);
     }
 
     pub(crate) fn adopt(&mut self, file: File) -> FileId {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, UdpSocket as StdSocket};
 
 use ::mio::event::Source;
 use ::mio::{Interest, Registry, Token};
+use pangea_trace::Tracer;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::driver::DriverConfig;
@@ -37,6 +38,7 @@ pub(crate) struct Udp {
     blocked: VecDeque<(Transmit, Vec<u8>, usize)>,
     memory: Vec<u8>,
     errors_in_a_row: u32,
+    tracer: Tracer,
 }
 
 /// What the poller watches.
@@ -64,7 +66,12 @@ impl Udp {
             blocked: VecDeque::with_capacity(usize::from(config.send_slots)),
             memory: zeroed(buffers * RECEIVE_BYTES),
             errors_in_a_row: 0,
+            tracer: Tracer::none(),
         })
+    }
+
+    pub(crate) fn trace(&mut self, tracer: Tracer) {
+        self.tracer = tracer;
     }
 
     pub(crate) fn source(&mut self) -> &mut impl Source {
@@ -171,6 +178,7 @@ impl Udp {
                 Ok(()) => {
                     stats.sent += 1;
                     stats.sent_bytes += piece.len() as u64;
+                    self.tracer.train_sent(&transmit.train, piece.len());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // A device without offload: quinn-udp has switched it off, and the train goes
@@ -178,7 +186,11 @@ impl Udp {
                 Err(_) if message.segment_size.is_some() && self.state.max_gso_segments() == 1 => {
                     continue;
                 }
-                Err(error) => count_error(&error, stats),
+                Err(error) => {
+                    count_error(&error, stats);
+                    let errno = error.raw_os_error().unwrap_or(0);
+                    self.tracer.train_failed(&transmit.train, piece.len(), errno);
+                }
             }
             *sent += piece.len();
         }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use pangea_base::file::{FileId, FileRequest};
 use pangea_base::{PagePool, Wake};
+use pangea_trace::Tracer;
 
 use crate::bell::Bell;
 use crate::driver::DriverConfig;
@@ -206,6 +207,12 @@ impl Uring {
                 self.stats.send_errors += 1;
                 self.buffers.give(contents);
             }
+        }
+    }
+
+    pub(crate) fn trace(&mut self, tracer: Tracer) {
+        if let Some(slots) = &mut self.slots {
+            slots.trace(tracer);
         }
     }
 

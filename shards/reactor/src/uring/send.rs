@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue, types};
+use pangea_trace::Tracer;
 
 use super::control::{self, CONTROL_SEND_BYTES, NAME_BYTES};
 use crate::event::{Stats, Transmit};
@@ -17,6 +18,7 @@ pub(super) struct SendSlots {
     slots: Box<[Slot]>,
     free: Vec<u32>,
     segments_max: u16,
+    tracer: Tracer,
 }
 
 /// One message in flight. With offload gone, one segment of it after the other.
@@ -50,7 +52,12 @@ impl SendSlots {
             slots: (0..slots).map(|_| Slot::empty()).collect(),
             free: (0..u32::from(slots)).rev().collect(),
             segments_max: SEGMENTS_MAX,
+            tracer: Tracer::none(),
         }
+    }
+
+    pub(super) fn trace(&mut self, tracer: Tracer) {
+        self.tracer = tracer;
     }
 
     pub(super) fn segments_max(&self) -> u16 {
@@ -106,11 +113,16 @@ impl SendSlots {
             0.. => {
                 stats.sent += 1;
                 stats.sent_bytes += slot.flying as u64;
+                self.tracer.train_sent(&transmit.train, slot.flying);
             }
-            _ if -result == libc::EMSGSIZE => stats.send_too_long += 1,
             _ => {
-                stats.send_errors += 1;
-                stats.send_errno_last = -result;
+                self.tracer.train_failed(&transmit.train, slot.flying, -result);
+                if -result == libc::EMSGSIZE {
+                    stats.send_too_long += 1;
+                } else {
+                    stats.send_errors += 1;
+                    stats.send_errno_last = -result;
+                }
             }
         }
         slot.sent += slot.flying;
@@ -176,19 +188,19 @@ impl Slot {
 mod tests {
     use super::*;
 
-    const TO: Transmit = Transmit {
-        dst: std::net::SocketAddr::V4(std::net::SocketAddrV4::new(
-            std::net::Ipv4Addr::LOCALHOST,
-            9,
-        )),
-        src_ip: None,
-        ecn: None,
-        segment: Some(100),
-    };
+    fn to() -> Transmit {
+        Transmit {
+            dst: (std::net::Ipv4Addr::LOCALHOST, 9).into(),
+            src_ip: None,
+            ecn: None,
+            segment: Some(100),
+            train: Default::default(),
+        }
+    }
 
     /// Plays the kernel: answers each submission of a 250-byte train, returns what was counted.
     fn play(slots: &mut SendSlots, answers: &[i32]) -> (Stats, Option<Vec<u8>>) {
-        let (index, _) = slots.start(TO, vec![1; 250], 0).unwrap();
+        let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
         let mut stats = Stats::default();
         for (i, &answer) in answers.iter().enumerate() {
             match slots.complete(index, answer, 0, &mut stats) {
@@ -219,7 +231,7 @@ mod tests {
     #[test]
     fn a_bad_source_address_does_not_cost_the_offload() {
         let mut slots = SendSlots::new(Family::V4, 1);
-        let from = Transmit { src_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()), ..TO };
+        let from = Transmit { src_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()), ..to() };
         let (index, _) = slots.start(from, vec![1; 250], 0).unwrap();
         let mut stats = Stats::default();
         assert!(matches!(slots.complete(index, -libc::EINVAL, 0, &mut stats), Next::Done(_)));
@@ -238,7 +250,7 @@ mod tests {
         assert!(buffer.is_some());
         // Also a whole train that was in flight when the offload was found to be missing.
         let mut late = SendSlots::new(Family::V4, 1);
-        let (index, _) = late.start(TO, vec![1; 250], 0).unwrap();
+        let (index, _) = late.start(to(), vec![1; 250], 0).unwrap();
         late.segments_max = 1;
         let next = late.complete(index, -libc::ECANCELED, 0, &mut Stats::default());
         assert!(matches!(next, Next::Done(_)));

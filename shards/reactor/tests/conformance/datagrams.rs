@@ -32,7 +32,7 @@ fn pair(choice: DriverChoice) -> (Node, Node) {
 }
 
 fn plain(dst: SocketAddr) -> Transmit {
-    Transmit { dst, src_ip: None, ecn: None, segment: None }
+    Transmit { dst, src_ip: None, ecn: None, segment: None, train: Default::default() }
 }
 
 fn numbered(count: usize, bytes: usize) -> Vec<u8> {

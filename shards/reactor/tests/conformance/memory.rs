@@ -47,7 +47,8 @@ fn measured() {
 
     // Every buffer used to its end.
     let to = node.addr;
-    let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment: Some(1200) };
+    let (segment, train) = (Some(1200), Default::default());
+    let transmit = Transmit { dst: to, src_ip: None, ecn: None, segment, train };
     for _ in 0..40 {
         let buffers: Vec<Vec<u8>> = (0..20).map(|_| node.driver.buffer().unwrap()).collect();
         for mut buffer in buffers {

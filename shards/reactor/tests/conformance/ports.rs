@@ -124,8 +124,13 @@ fn a_driver_can_be_dropped_with_everything_in_flight(choice: DriverChoice) {
             } else {
                 let mut buffer = node.driver.buffer().unwrap();
                 buffer.extend_from_slice(b"last words");
-                let to =
-                    pangea_reactor::Transmit { dst: to, src_ip: None, ecn: None, segment: None };
+                let to = pangea_reactor::Transmit {
+                    dst: to,
+                    src_ip: None,
+                    ecn: None,
+                    segment: None,
+                    train: Default::default(),
+                };
                 node.driver.send(to, buffer);
             }
         }

@@ -135,7 +135,8 @@ impl Node {
     }
 
     pub fn send(&mut self, dst: SocketAddr, contents: &[u8]) {
-        self.send_as(Transmit { dst, src_ip: None, ecn: None, segment: None }, contents);
+        let train = Default::default();
+        self.send_as(Transmit { dst, src_ip: None, ecn: None, segment: None, train }, contents);
     }
 
     pub fn send_as(&mut self, transmit: Transmit, contents: &[u8]) {

@@ -50,7 +50,7 @@ fn over_tls_the_wrong_peer_is_refused_during_the_handshake() {
 #[test]
 fn over_tls_another_protocol_is_refused_and_both_sides_say_so() {
     let (a, b) = (identity(1).peer(), identity(2).peer());
-    let other = Box::new(TlsCrypto::speaking(&identity(2), b"libp2p").unwrap());
+    let other = Box::new(TlsCrypto::speaking(&identity(2), &[b"libp2p"]).unwrap());
     let mut pair = Pair::with(1, (config(0), a, tls(1)), (config(0), b, other));
     pair.dial();
     pair.run_for(seconds(2));
