@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pangea_base::file::{FileDone, FileFault, FileId, FileOp, FileRequest, FileValue};
+use pangea_base::file::{FileId, FileOp, FileRequest};
 use pangea_base::{CoreId, UnixTime};
 use pangea_engine::message::Message;
 use pangea_engine::{Engine, Input, Output};
 use pangea_mesh::{Ends, Full, Readiness};
 use pangea_reactor::{Driver, Ecn, Event, Park, Transmit};
-use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
+use pangea_trace::Hop;
 
 /// What goes over the mesh between cores and control.
 pub(crate) enum Parcel {
@@ -58,8 +58,6 @@ pub(crate) struct Core {
     figures: Arc<Figures>,
     active_at: Instant,
     trimmed: bool,
-    tracer: Tracer,
-    inflight: Inflight,
 }
 
 impl Core {
@@ -68,7 +66,6 @@ impl Core {
         driver: Driver,
         mut ends: Ends<Parcel>,
         figures: Arc<Figures>,
-        tracer: Tracer,
     ) -> Core {
         ends.parking().connect(driver.waker());
         Core {
@@ -80,12 +77,12 @@ impl Core {
             figures,
             active_at: Instant::now(),
             trimmed: false,
-            tracer,
-            inflight: Inflight::default(),
         }
     }
 
-    /// Runs until it is closed or aborted. Err: the driver failed.
+    /// Runs until it is closed or aborted. Err: the driver failed. Never inlined, so that the loop
+    /// has a name of its own in profiles and in the proof of tools/zero-cost.
+    #[inline(never)]
     pub(crate) fn run(mut self) -> Result<(), String> {
         loop {
             let now = Instant::now();
@@ -138,10 +135,6 @@ impl Core {
             }
         }
         while let Some(request) = self.files.pop_front() {
-            if_trace! {
-                let operation = operation_number(&request.op);
-                self.inflight.begin(&self.tracer, request.token, operation);
-            }
             if let Err(refused) = self.driver.submit(request) {
                 self.files.push_front(refused);
                 break;
@@ -187,7 +180,6 @@ impl Core {
         };
         let mut any = false;
         let (engine, driver) = (&mut self.engine, &mut self.driver);
-        let (tracer, inflight) = (&self.tracer, &mut self.inflight);
         let mut clock = None;
         let polled = driver.poll(deadline, park, &mut |event| {
             any = true;
@@ -200,12 +192,7 @@ impl Core {
                     engine.handle(now, wall, input);
                 }
                 Event::File(done) if done.token == OWN_TOKEN => {}
-                Event::File(done) => {
-                    if_trace! {
-                        file_ended(tracer, inflight, now, &done);
-                    }
-                    engine.handle(now, wall, Input::File(done));
-                }
+                Event::File(done) => engine.handle(now, wall, Input::File(done)),
                 Event::SendReady | Event::Woken => {}
             }
         });
@@ -245,33 +232,6 @@ impl Core {
         set(&self.figures.received_bytes, driver.received_bytes);
         set(&self.figures.sent_bytes, driver.sent_bytes);
     }
-}
-
-/// A file operation in the words of the recorder.
-fn operation_number(op: &FileOp) -> u8 {
-    match op {
-        FileOp::Open { .. } => 0,
-        FileOp::Read { .. } => 1,
-        FileOp::Write { .. } => 2,
-        FileOp::Sync { .. } => 3,
-        FileOp::Close { .. } => 4,
-        _ => 5,
-    }
-}
-
-fn file_ended(tracer: &Tracer, inflight: &mut Inflight, now: Instant, done: &FileDone) {
-    tracer.tick(now);
-    let (operation, nanos) = inflight.end(tracer, done.token);
-    let (bytes, errno) = match &done.result {
-        Ok(FileValue::Bytes(bytes)) => (*bytes, 0),
-        Ok(_) => (0, 0),
-        Err(FileFault::NoSpace) => (0, 28),
-        Err(FileFault::Missing) => (0, 2),
-        Err(FileFault::Denied) => (0, 13),
-        Err(FileFault::Other { errno, .. }) => (0, errno.unsigned_abs()),
-    };
-    let none = &TraceContext::NONE;
-    trace_event!(tracer, none, FileDone { operation, bytes, errno, nanos });
 }
 
 /// The wall clock, for leases.

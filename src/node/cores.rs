@@ -322,9 +322,9 @@ impl Blueprint {
         let gso = usize::from(driver.caps().max_gso_segments);
         let tracer = self.tracer(core);
         driver.trace(tracer.clone());
-        let engine = self.engine(core, gso, store, tracer.clone())?;
+        let engine = self.engine(core, gso, store, tracer)?;
         let (kind, why) = (driver.kind(), driver.why().to_owned());
-        Ok((Core::new(engine, driver, ends, figures, tracer), kind, why))
+        Ok((Core::new(engine, driver, ends, figures), kind, why))
     }
 
     /// The core's place in the recorder; called once for each, on its thread.

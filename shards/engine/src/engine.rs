@@ -10,7 +10,7 @@ use pangea_base::file::FileDone;
 use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime};
 use pangea_ces::Codec;
 use pangea_store::{Event as StoreEvent, Output as StoreOutput, Store, StoreFault};
-use pangea_trace::{Hop, TraceContext, Tracer, trace_event};
+use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
 use pangea_transport::{
     ConnId, Crypto, Event as NetEvent, KeepAlive, Side, StreamId, TransmitMeta, Transport,
 };
@@ -28,6 +28,7 @@ use crate::message::{
 use crate::put_chunk::PutJob;
 use crate::serve::Serve;
 use crate::shared::{FileOwner, Output, Owner, Shared};
+use crate::traced::{file_begins, file_ended};
 
 /// What an engine is made of. Whatever it would draw from its surroundings is in here.
 pub struct EngineConfig {
@@ -127,6 +128,7 @@ pub struct Engine {
     next_expire: Instant,
     shards: u64,
     closing: Closing,
+    inflight: Inflight,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +191,7 @@ impl Engine {
             next_expire: now + EXPIRE_EVERY,
             shards: 0,
             closing: Closing::Open,
+            inflight: Inflight::default(),
         }
     }
 
@@ -236,7 +239,13 @@ impl Engine {
 
     /// The next thing to do, oldest first.
     pub fn poll(&mut self) -> Option<Output> {
-        self.shared.outputs.pop_front()
+        let output = self.shared.outputs.pop_front()?;
+        if_trace! {
+            if let Output::File(request) = &output {
+                file_begins(&self.shared.tracer, &mut self.inflight, request);
+            }
+        }
+        Some(output)
     }
 
     /// Fills `buf` with the next GSO train.
@@ -326,6 +335,9 @@ impl Engine {
     }
 
     fn file_done(&mut self, done: FileDone) {
+        if_trace! {
+            file_ended(&self.shared.tracer, &mut self.inflight, &done);
+        }
         let FileDone { token, page, result } = done;
         match FileOwner::of(token) {
             FileOwner::Store(token) => {

@@ -22,6 +22,7 @@ mod put_chunk;
 mod request;
 mod serve;
 mod shared;
+mod traced;
 
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
 pub use engine::{Engine, EngineConfig, EngineHeld, EngineStats, Input};
