@@ -74,16 +74,14 @@ impl Label {
         Label(bytes)
     }
 
-    /// What a peer says: a name for its request, marked as the peer's and believed in nothing. It
-    /// does not decide what is recorded.
+    /// What a peer says: a name for its request, marked as the peer's and believed in nothing. What
+    /// is recorded of it is our own sampling's affair ([`Tracer::begin_named`]).
     pub fn context(&self) -> TraceContext {
-        let [flags, rest @ ..] = self.0;
+        let [_flags, rest @ ..] = self.0;
         let (mut id, mut span) = ([0; 16], [0; 8]);
         id.copy_from_slice(&rest[..16]);
         span.copy_from_slice(&rest[16..]);
-        let sampled = TraceFlags::from_bits(flags & TraceFlags::SAMPLED.bits());
-        let flags = sampled.and(TraceFlags::REMOTE);
-        TraceContext::new(TraceId(id), u64::from_le_bytes(span), flags, 0)
+        TraceContext::new(TraceId(id), u64::from_le_bytes(span), TraceFlags::REMOTE, 0)
     }
 }
 

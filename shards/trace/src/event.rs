@@ -94,20 +94,20 @@ impl Event {
 
     /// A default event of a trace.
     pub fn with_trace_id(trace_id: TraceId) -> Event {
-        Event { trace_id, ..Event::default() }
+        Event::default().of_trace(trace_id)
     }
 
     /// An application's command begins.
     pub fn app_start(app_id: [u8; 4], cmd: u16, trace_id: TraceId) -> Event {
         let data = EventData::AppCommand { app_id, cmd, data: [0; 42] };
-        Event { trace_id, flags: flags::BEGIN, ..Event::new(data) }
+        Event::new(data).of_trace(trace_id).flagged(flags::BEGIN)
     }
 
     /// An application's command ended, well or not.
     pub fn app_end(app_id: [u8; 4], cmd: u16, trace_id: TraceId, ok: bool) -> Event {
         let data = EventData::AppCommand { app_id, cmd, data: [0; 42] };
         let error = if ok { 0 } else { flags::ERROR };
-        Event { trace_id, flags: flags::END | error, ..Event::new(data) }
+        Event::new(data).of_trace(trace_id).flagged(flags::END | error)
     }
 
     /// The same within a trace.
@@ -116,6 +116,17 @@ impl Event {
         self.trace_id = context.trace_id();
         self.span = context.span();
         self.flags |= context.event_flags();
+        self
+    }
+
+    /// The same within a trace of which only the number is known. Sampling has not refused it, so it
+    /// is recorded.
+    #[inline(always)]
+    pub fn of_trace(mut self, trace_id: TraceId) -> Event {
+        self.trace_id = trace_id;
+        if !trace_id.is_none() {
+            self.flags |= flags::SAMPLED;
+        }
         self
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::field::{Field, PAYLOAD_BYTES, Payload, Value};
+use crate::field::{Field, PAYLOAD_BYTES, Payload, Value, to_payload};
 
 macro_rules! events {
     ($(
@@ -75,18 +75,18 @@ macro_rules! events {
             /// The fields as bytes, one behind the other, the rest zero.
             #[inline(always)]
             pub fn encode(&self) -> Payload {
-                let mut payload = [0; PAYLOAD_BYTES];
+                let mut words = [0; PAYLOAD_BYTES / 8];
                 match *self {
                     $(EventData::$kind { $($field),+ } => {
                         let at = 0;
                         $(
-                            Field::put($field, &mut payload, at);
+                            Field::put($field, &mut words, at);
                             let at = at + <$type as Field>::BYTES;
                         )+
                         let _ = at;
                     })+
                 }
-                payload
+                to_payload(&words)
             }
 
             /// The fields of a kind, out of bytes. Every combination of bytes is an event.

@@ -8,6 +8,36 @@ pub const PAYLOAD_BYTES: usize = 48;
 /// An event's own fields, as bytes.
 pub type Payload = [u8; PAYLOAD_BYTES];
 
+/// The same as words of which the first byte is the lowest. An event is put together in these: its
+/// fields stay in registers, where bytes would be written to memory in small pieces and read again
+/// in large ones, and the processor waits for that.
+pub type PayloadWords = [u64; PAYLOAD_BYTES / 8];
+
+/// Words as bytes.
+#[inline(always)]
+pub(crate) fn to_payload(words: &PayloadWords) -> Payload {
+    let mut payload = [0; PAYLOAD_BYTES];
+    for (place, word) in payload.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    payload
+}
+
+/// Puts a number of up to eight bytes into words that are zero there.
+#[inline(always)]
+fn put_number(number: u64, bytes: usize, words: &mut PayloadWords, at: usize) {
+    let (word, shift) = (at / 8, at % 8 * 8);
+    if let Some(low) = words.get_mut(word) {
+        *low |= number << shift;
+    }
+    // What does not fit goes on in the next word.
+    if shift + bytes * 8 > 64
+        && let Some(high) = words.get_mut(word + 1)
+    {
+        *high |= number >> (64 - shift);
+    }
+}
+
 /// A field's value, for whoever shows events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -24,8 +54,8 @@ pub trait Field: Copy {
     /// How many bytes it takes.
     const BYTES: usize;
 
-    /// Writes it at a place that the table has checked to be inside.
-    fn put(self, payload: &mut Payload, at: usize);
+    /// Writes it at a place, in bytes, that the table has checked to be inside and that is zero.
+    fn put(self, words: &mut PayloadWords, at: usize);
 
     /// Reads it. Every combination of bytes is a value: these may come from a file.
     fn take(payload: &Payload, at: usize) -> Self;
@@ -40,8 +70,8 @@ macro_rules! number {
             const BYTES: usize = size_of::<$type>();
 
             #[inline(always)]
-            fn put(self, payload: &mut Payload, at: usize) {
-                self.to_le_bytes().put(payload, at);
+            fn put(self, words: &mut PayloadWords, at: usize) {
+                put_number(u64::from(self), Self::BYTES, words, at);
             }
 
             #[inline]
@@ -62,9 +92,13 @@ impl<const N: usize> Field for [u8; N] {
     const BYTES: usize = N;
 
     #[inline(always)]
-    fn put(self, payload: &mut Payload, at: usize) {
-        if let Some(place) = payload.get_mut(at..at + N) {
-            place.copy_from_slice(&self);
+    fn put(self, words: &mut PayloadWords, at: usize) {
+        let (whole, rest) = self.as_chunks::<8>();
+        for (word, place) in whole.iter().zip((at..).step_by(8)) {
+            put_number(u64::from_le_bytes(*word), 8, words, place);
+        }
+        for (byte, place) in rest.iter().zip(at + N - rest.len()..) {
+            put_number(u64::from(*byte), 1, words, place);
         }
     }
 
@@ -82,16 +116,17 @@ impl<const N: usize> Field for [u8; N] {
 impl Field for SocketAddr {
     const BYTES: usize = 27;
 
-    fn put(self, payload: &mut Payload, at: usize) {
+    #[inline]
+    fn put(self, words: &mut PayloadWords, at: usize) {
         let (family, ip, flow, scope) = match self {
             SocketAddr::V4(v4) => (4u8, v4.ip().to_ipv6_mapped(), 0, 0),
             SocketAddr::V6(v6) => (6u8, *v6.ip(), v6.flowinfo(), v6.scope_id()),
         };
-        family.put(payload, at);
-        self.port().put(payload, at + 1);
-        ip.octets().put(payload, at + 3);
-        flow.put(payload, at + 19);
-        scope.put(payload, at + 23);
+        family.put(words, at);
+        self.port().put(words, at + 1);
+        ip.octets().put(words, at + 3);
+        flow.put(words, at + 19);
+        scope.put(words, at + 23);
     }
 
     fn take(payload: &Payload, at: usize) -> Self {

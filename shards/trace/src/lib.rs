@@ -23,6 +23,7 @@
 /// Whether this program records.
 pub const ENABLED: bool = cfg!(feature = "trace");
 
+mod app;
 mod carry;
 mod context;
 mod event;
@@ -33,7 +34,13 @@ mod macros;
 #[cfg(feature = "trace")]
 mod clock;
 #[cfg(feature = "trace")]
+pub mod export;
+#[cfg(feature = "trace-index")]
+mod index;
+#[cfg(feature = "trace")]
 mod log;
+#[cfg(feature = "trace")]
+mod query;
 #[cfg(feature = "trace")]
 mod reader;
 #[cfg(feature = "trace")]
@@ -48,16 +55,23 @@ mod tracer;
 #[cfg(not(feature = "trace"))]
 mod off;
 
+pub use app::{
+    APP_DATA_BYTES, AppData, AppProtocol, AppRegistry, Command, DynApp, Redaction, app_data,
+};
 pub use carry::{ConnTrace, Hop, Inflight, LABEL_BYTES, Label, Train};
 pub use context::{Outcome, SpanKind, TraceContext, TraceFlags, TraceId, TraceIdInvalid};
 pub use event::{EVENT_BYTES, EVENT_WORDS, Event, flags};
 pub use events::{Class, EventData, Kind, words};
-pub use field::{Field, PAYLOAD_BYTES, Payload, Value};
+pub use field::{Field, PAYLOAD_BYTES, Payload, PayloadWords, Value};
 
 #[cfg(feature = "trace")]
 pub use clock::Clock;
 #[cfg(feature = "trace")]
 pub use log::{EventLog, LogConfig, Sampling, TraceConfig};
+#[cfg(feature = "trace-index")]
+pub use index::{BLOOM_BITS, TraceIndex};
+#[cfg(feature = "trace")]
+pub use query::{ConnectionIssues, TraceQuery, drop_unsampled};
 #[cfg(feature = "trace")]
 pub use reader::Reader;
 #[cfg(feature = "trace")]
@@ -69,3 +83,15 @@ pub use tracer::Tracer;
 
 #[cfg(not(feature = "trace"))]
 pub use off::{EventLog, Tracer};
+
+#[cfg(all(test, loom, feature = "trace"))]
+mod model;
+#[cfg(all(test, not(loom), feature = "trace"))]
+mod schedules;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+/// The guide's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../guide.md")]
+pub struct Guide;

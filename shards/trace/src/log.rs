@@ -222,6 +222,12 @@ impl EventLog {
             || self.0.config.sampling.keep_on_error
     }
 
+    /// The number that the writer's next event gets.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u64 {
+        self.0.ring.next()
+    }
+
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.0.config.sampling
     }

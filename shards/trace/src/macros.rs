@@ -142,9 +142,9 @@ macro_rules! trace_packet_lost {
 #[macro_export]
 macro_rules! trace_packet {
     ($log:expr, $trace_id:expr, $kind:ident { $($fields:tt)* }) => {
-        $crate::trace_event!($log, $crate::Event {
-            trace_id: $trace_id,
-            ..$crate::Event::new($crate::EventData::$kind { $($fields)* })
-        })
+        $crate::trace_event!(
+            $log,
+            $crate::Event::new($crate::EventData::$kind { $($fields)* }).of_trace($trace_id)
+        )
     };
 }

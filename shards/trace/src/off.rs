@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Instant;
 
+use crate::carry::Label;
 use crate::context::{Outcome, SpanKind, TraceContext};
 use crate::event::Event;
 use crate::events::Class;
@@ -87,6 +88,12 @@ impl Tracer {
     /// None.
     #[inline(always)]
     pub fn begin(&self, _: &TraceContext, _: SpanKind, _: u64) -> TraceContext {
+        TraceContext::NONE
+    }
+
+    /// None.
+    #[inline(always)]
+    pub fn begin_named(&self, _: &Label, _: SpanKind, _: u64) -> TraceContext {
         TraceContext::NONE
     }
 

@@ -36,7 +36,6 @@ impl Reader {
 /// By time, node, core and number. A gap has the number of the event behind it and a lower kind, so
 /// that it stays before it, also when both were read twice.
 pub(crate) fn sort(events: &mut [Event]) {
-    events.sort_by_key(|event| {
-        (event.timestamp, event.node, event.core, event.sequence, event.kind)
-    });
+    let place = |e: &Event| (e.timestamp, e.node, e.core, e.sequence, e.kind);
+    events.sort_by_key(place);
 }

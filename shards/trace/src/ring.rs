@@ -57,6 +57,12 @@ impl Ring {
         self.head.load(Ordering::Acquire)
     }
 
+    /// The same for the one who writes, and knows what it wrote.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
     /// Writes record `number`. Only one thread may call it, with numbers that go up by one; the
     /// tracer sees to both.
     #[inline(always)]
@@ -65,9 +71,9 @@ impl Ring {
         slot.0[STAMP].store(2 * number + 1, Ordering::Relaxed);
         // No word of the record is seen before the odd stamp.
         fence(Ordering::Release);
-        for at in 0..WORDS {
+        for (at, (place, word)) in slot.0.iter().zip(words).enumerate() {
             if at != STAMP {
-                slot.0[at].store(words[at], Ordering::Relaxed);
+                place.store(*word, Ordering::Relaxed);
             }
         }
         slot.0[STAMP].store(2 * number + 2, Ordering::Release);

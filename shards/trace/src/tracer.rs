@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::carry::Label;
 use crate::clock::Time;
 use crate::context::{Outcome, SpanKind, TraceContext, TraceFlags, TraceId};
 use crate::event::{Event, flags};
@@ -24,8 +25,8 @@ pub struct Tracer(Option<Rc<Writer>>);
 
 struct Writer {
     log: EventLog,
-    next: Cell<u64>,
     time: Time,
+    seed: u64,
     drawn: Cell<u64>,
     roots: [Cell<u32>; SpanKind::ALL.len()],
 }
@@ -38,8 +39,10 @@ impl Tracer {
 
     pub(crate) fn new(log: EventLog, drawn: u64) -> Tracer {
         let (time, roots) = (log.time(), std::array::from_fn(|_| Cell::new(0)));
-        let (next, drawn) = (Cell::new(log.head()), Cell::new(drawn));
-        Tracer(Some(Rc::new(Writer { log, next, time, drawn, roots })))
+        // Mixed once more, so that seeds that are neighbours do not draw the same numbers.
+        let [seed, other] = log.seed();
+        let seed = mixed(seed ^ mixed(other));
+        Tracer(Some(Rc::new(Writer { log, time, seed, drawn: Cell::new(drawn), roots })))
     }
 
     /// It is `now`: the time of the events to come.
@@ -57,7 +60,7 @@ impl Tracer {
 
     /// The number that the next event gets.
     pub fn next_sequence(&self) -> u64 {
-        self.0.as_ref().map_or(0, |writer| writer.next.get())
+        self.0.as_ref().map_or(0, |writer| writer.log.next())
     }
 
     /// Whether events of this class are recorded now.
@@ -83,23 +86,20 @@ impl Tracer {
         if !writer.log.keeps(&event) {
             return;
         }
-        let number = writer.next.get();
         event.timestamp = writer.time.now();
-        event.sequence = number;
+        event.sequence = writer.log.next();
         if writer.time.is_fine() {
             event.flags |= flags::FINE;
         }
         writer.log.write(&event);
-        writer.next.set(number + 1);
     }
 
     /// A number that no other span or message of this run has (but by chance in 2^64).
     pub fn draw(&self) -> u64 {
         let Some(writer) = &self.0 else { return 0 };
-        let [seed, other] = writer.log.seed();
         let drawn = writer.drawn.get();
         writer.drawn.set(drawn + 1);
-        mixed(seed ^ mixed(other.wrapping_add(drawn))).max(1)
+        mixed(writer.seed ^ mixed(drawn)).max(1)
     }
 
     /// A new trace, that begins with this piece of work.
@@ -108,12 +108,21 @@ impl Tracer {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.draw().to_le_bytes());
         id[8..].copy_from_slice(&self.draw().to_le_bytes());
-        let sampled = match writer.chooses(what) {
-            true => TraceFlags::SAMPLED,
-            false => TraceFlags::NONE,
-        };
         let whose = if what == SpanKind::App { TraceFlags::APP } else { TraceFlags::NONE };
-        let root = TraceContext::new(TraceId(id), 0, sampled.and(whose), 0);
+        let root = TraceContext::new(TraceId(id), 0, writer.choice(what).and(whose), 0);
+        self.begin(&root, what, number)
+    }
+
+    /// A peer's request begins, with the name that the peer gave it; a new trace where that is none.
+    /// Whether it is recorded is our own sampling's choice, not the peer's.
+    pub fn begin_named(&self, label: &Label, what: SpanKind, number: u64) -> TraceContext {
+        let Some(writer) = &self.0 else { return TraceContext::NONE };
+        let named = label.context();
+        if named.trace_id().is_none() {
+            return self.begin_trace(what, number);
+        }
+        let flags = named.flags().and(writer.choice(what));
+        let root = TraceContext::new(named.trace_id(), named.span(), flags, 0);
         self.begin(&root, what, number)
     }
 
@@ -148,6 +157,10 @@ impl Drop for Writer {
 }
 
 impl Writer {
+    fn choice(&self, what: SpanKind) -> TraceFlags {
+        if self.chooses(what) { TraceFlags::SAMPLED } else { TraceFlags::NONE }
+    }
+
     /// Head sampling: whether this trace is one of those that are recorded.
     fn chooses(&self, what: SpanKind) -> bool {
         if !TraceConfig::SAMPLES {

@@ -398,12 +398,9 @@ impl Request {
     /// What the peer calls its request, once that is here.
     fn label(&mut self, shared: &mut Shared) -> Option<()> {
         let bytes = self.reader.exact(LABEL_BYTES)?;
-        let named = <[u8; LABEL_BYTES]>::try_from(&bytes[..]).map(|bytes| Label(bytes).context());
+        let label = Label(<[u8; LABEL_BYTES]>::try_from(&bytes[..]).ok()?);
         let (what, number) = (SpanKind::Serve, self.stream.number());
-        self.context = match named {
-            Ok(named) if !named.trace_id().is_none() => shared.tracer.begin(&named, what, number),
-            _ => shared.tracer.begin_trace(what, number),
-        };
+        self.context = shared.tracer.begin_named(&label, what, number);
         self.stage = Stage::Protocol;
         Some(())
     }
