@@ -186,6 +186,40 @@ pub struct CoreSettings {
     /// Congestion control
     #[arg(long, value_enum, env = "PANGEA_CONGESTION", hide_env_values = true)]
     pub congestion: Option<CongestionSetting>,
+    /// Where the time of recorded events comes from: once a turn of the core's loop, or read for
+    /// each event, which costs more [default: tick]
+    #[cfg(feature = "trace")]
+    #[arg(
+        long,
+        value_enum,
+        env = "PANGEA_TRACE_CLOCK",
+        help_heading = "Trace",
+        hide_env_values = true
+    )]
+    pub trace_clock: Option<ClockSetting>,
+    /// Whether requests carry the number of their trace to peers that want it too, and theirs are
+    /// recorded. Beware: with "any" a peer can link all requests of one put or get, also over
+    /// several connections, and sees which of its requests caused which of ours. Only for nodes
+    /// that are all yours [default: off]
+    #[cfg(feature = "trace")]
+    #[arg(
+        long,
+        value_enum,
+        env = "PANGEA_TRACE_CONTEXT",
+        help_heading = "Trace",
+        hide_env_values = true
+    )]
+    pub trace_context: Option<ContextSetting>,
+    /// Record one put, get or request in N, and of the others only what fails [default: 1]
+    #[cfg(feature = "trace-sample")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PANGEA_TRACE_SAMPLE",
+        help_heading = "Trace",
+        hide_env_values = true
+    )]
+    pub trace_sample: Option<std::num::NonZeroU32>,
 }
 
 /// Who the threads work for.
@@ -208,6 +242,27 @@ impl CoreSettings {
             steer: self.steer.or(file.steer),
             spin: self.spin || file.spin,
             congestion: self.congestion.or(file.congestion),
+            #[cfg(feature = "trace")]
+            trace_clock: self.trace_clock.or(file.trace_clock),
+            #[cfg(feature = "trace")]
+            trace_context: self.trace_context.or(file.trace_context),
+            #[cfg(feature = "trace-sample")]
+            trace_sample: self.trace_sample.or(file.trace_sample),
+        }
+    }
+
+    /// How it records.
+    #[cfg(feature = "trace")]
+    fn trace(&self) -> crate::node::TraceOptions {
+        crate::node::TraceOptions {
+            clock: self.trace_clock.unwrap_or(ClockSetting::Tick).into(),
+            context: self.trace_context.unwrap_or(ContextSetting::Off).into(),
+            #[cfg(feature = "trace-sample")]
+            sampling: self.trace_sample.map_or(pangea_trace::Sampling::ALL, |one_in| {
+                pangea_trace::Sampling::one_in(one_in.get())
+            }),
+            #[cfg(not(feature = "trace-sample"))]
+            sampling: pangea_trace::Sampling::ALL,
         }
     }
 
@@ -248,7 +303,7 @@ impl CoreSettings {
             mtu_max: None,
             congestion: self.congestion.unwrap_or(CongestionSetting::Cubic).into(),
             #[cfg(feature = "trace")]
-            trace: crate::node::TraceOptions::LOCAL,
+            trace: self.trace(),
         }
     }
 }
@@ -513,6 +568,27 @@ setting! {
         Xchacha => pangea_ces::SuiteChoice::XChaCha,
         /// AES-256-GCM
         Aes => pangea_ces::SuiteChoice::Aes,
+    }
+}
+
+#[cfg(feature = "trace")]
+setting! {
+    /// Where the time of events comes from.
+    ClockSetting => pangea_trace::Clock {
+        /// Of the core's turn
+        Tick => pangea_trace::Clock::Tick,
+        /// Read for every event
+        Fine => pangea_trace::Clock::Fine,
+    }
+}
+#[cfg(feature = "trace")]
+setting! {
+    /// Whether traces cross the wire.
+    ContextSetting => bool {
+        /// Nothing of a trace leaves the machine, and peers' are not asked for
+        Off => false,
+        /// To and from any peer that wants it too
+        Any => true,
     }
 }
 

@@ -12,6 +12,10 @@ pub mod config;
 pub mod keyfile;
 pub mod node;
 pub mod output;
+#[cfg(unix)]
+mod socket;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod units;
 
 pub use client::{Client, ClientConfig};

@@ -28,6 +28,9 @@ pub struct ClientArgs {
     pub anonymous: bool,
     #[command(flatten)]
     pub cores: CoreSettings,
+    #[cfg(feature = "trace")]
+    #[command(flatten)]
+    pub trace: super::trace::TraceOut,
 }
 
 impl ClientArgs {

@@ -35,18 +35,18 @@ pub use unix::{Control, ask};
 
 #[cfg(unix)]
 mod unix {
-    use std::io::{self, Read, Write};
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::{self, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
     use std::sync::mpsc::{self, Receiver, SyncSender};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use serde_json::{Value, json};
 
     use super::{ANSWER_BYTES_MAX, PATIENCE, Question, REQUEST_BYTES_MAX, REQUEST_PATIENCE};
-    use crate::cli::data::control_path;
+    use crate::cli::data::{CONTROL_SOCKET, control_path};
     use crate::cli::exit::{Failure, Kind};
+    use crate::socket::{self, read_line, refusal};
 
     /// The node's end.
     pub struct Control {
@@ -59,13 +59,7 @@ mod unix {
         /// already was left by a node that is gone.
         pub fn listen(data: &Path) -> io::Result<Control> {
             let path = control_path(data);
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            let listener = with_short_path(data, |path| UnixListener::bind(path))?;
-            // The directory is 0700 already if we made it; this is for those that were there.
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            let listener = socket::listen(data, CONTROL_SOCKET)?;
             let (sender, questions) = mpsc::sync_channel(1);
             std::thread::Builder::new()
                 .name("control".into())
@@ -122,53 +116,19 @@ mod unix {
         writeln!(stream, "{line}")
     }
 
-    fn refusal(kind: &str, message: &str) -> String {
-        json!({ "error": { "kind": kind, "message": message } }).to_string()
-    }
-
-    /// One line of at most `limit` bytes, by the deadline, however slowly it drips.
-    fn read_line(mut stream: &UnixStream, limit: u64, patience: Duration) -> io::Result<String> {
-        let started = Instant::now();
-        let mut line = Vec::new();
-        let mut chunk = [0; 1024];
-        loop {
-            let left = patience.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            stream.set_read_timeout(Some(left))?;
-            let read = match stream.read(&mut chunk) {
-                Ok(read) => read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
-            let new = chunk.get(..read).unwrap_or_default();
-            line.extend(new.iter().take_while(|byte| **byte != b'\n'));
-            if u64::try_from(line.len()).map_or(true, |length| length > limit) {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            if read == 0 || new.contains(&b'\n') {
-                return String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into());
-            }
-        }
-    }
-
     /// Asks the node that runs on `data` for its status.
     pub fn ask(data: &Path) -> Result<Value, Failure> {
         let shown = data.display();
-        let stream =
-            with_short_path(data, |path| UnixStream::connect(path)).map_err(|cause| match cause
-                .kind()
-            {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
-                    Kind::Start,
-                    format!("no node is running on '{shown}'; start it with: pangea node --data …"),
-                ),
-                io::ErrorKind::PermissionDenied => Failure::file(format!(
-                    "the node on '{shown}' belongs to another user: permission denied"
-                )),
-                _ => Failure::file(format!("the node on '{shown}' cannot be asked: {cause}")),
-            })?;
+        let stream = socket::connect(data, CONTROL_SOCKET).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
+                Kind::Start,
+                format!("no node is running on '{shown}'; start it with: pangea node --data …"),
+            ),
+            io::ErrorKind::PermissionDenied => Failure::file(format!(
+                "the node on '{shown}' belongs to another user: permission denied"
+            )),
+            _ => Failure::file(format!("the node on '{shown}' cannot be asked: {cause}")),
+        })?;
         let asked = || -> io::Result<Value> {
             stream.set_write_timeout(Some(PATIENCE))?;
             writeln!(&stream, "{}", json!({ "command": "status" }))?;
@@ -184,22 +144,11 @@ mod unix {
         }
     }
 
-    /// A socket's path has 108 bytes at most, which many a directory's has not: the system is
-    /// given the open directory instead.
-    #[cfg(target_os = "linux")]
-    fn with_short_path<T>(data: &Path, open: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        use std::os::fd::AsRawFd;
-        let directory = std::fs::File::open(data)?;
-        open(&control_path(Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd()))))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn with_short_path<T>(data: &Path, open: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        open(&control_path(data))
-    }
-
     #[cfg(test)]
     mod tests {
+        use std::io::Read;
+        use std::os::unix::fs::PermissionsExt;
+
         use super::*;
 
         fn answering<T>(control: &Control, client: impl FnOnce() -> T + Send) -> T

@@ -6,6 +6,7 @@
 //! lock           locked (flock) by the node that runs; holds its process number, for people
 //! identity.key   who the node is
 //! control.sock   where `pangea status` asks
+//! trace.sock     where `pangea trace` asks (in builds with the feature `trace`)
 //! store/         the shards (shards/store/format.md)
 //! ```
 
@@ -71,9 +72,12 @@ pub fn key_path(data: &Path) -> PathBuf {
     data.join("identity.key")
 }
 
+/// The name of the socket at which a node answers.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
 /// The socket at which a node on `data` answers.
 pub fn control_path(data: &Path) -> PathBuf {
-    data.join("control.sock")
+    data.join(CONTROL_SOCKET)
 }
 
 fn make(path: &Path) -> io::Result<()> {

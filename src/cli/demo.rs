@@ -51,6 +51,9 @@ pub struct Args {
     kill: Option<usize>,
     #[command(flatten)]
     cores: CoreSettings,
+    #[cfg(feature = "trace")]
+    #[command(flatten)]
+    trace: super::trace::TraceOut,
 }
 
 /// Bytes of the object when no file is named.
@@ -70,13 +73,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
 
     let mut network = Network::start(args, context, &directory, bytes, &stop)?;
     context.screen.human(&network.introduction(args, &directory));
-    let put = network.put(args, context, source, &stop)?;
-    context.screen.human(&put_line(args, &put));
-    let killed = network.kill(&put, kill);
-    context.screen.human(&kill_line(&killed, args.nodes));
     let copy = directory.path().join("copy");
-    let get = network.get(args, context, &put.link, &copy, &stop)?;
-    context.screen.human(&get_line(&get));
+    let played = network.play(args, context, source, kill, &copy, &stop);
+    network.end(&played, context);
+    let Played { put, killed, get } = played?;
 
     let mut copy = File::open(&copy).map_err(in_temporary)?;
     let blake3_out = hash(&mut copy, &stop)?;
@@ -86,7 +86,6 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         "  compare    BLAKE3 before  {blake3_in}\n             BLAKE3 after   {blake3_out}\n             \
          {verdict}"
     ));
-    network.stop();
     let json = json!({
         "ok": ok,
         "nodes": args.nodes,
@@ -191,6 +190,15 @@ struct Network {
     nodes: Vec<(PeerAddr, Option<Node>)>,
     started_in: Duration,
     driver: String,
+    #[cfg(feature = "trace")]
+    recording: super::trace::Recording,
+}
+
+/// What happened in it.
+struct Played {
+    put: PutReport,
+    killed: Vec<PeerId>,
+    get: GetReport,
 }
 
 impl Network {
@@ -205,8 +213,13 @@ impl Network {
         let settings = args.cores.over(&context.config.cores);
         // --cores is for the client: each node of a demo is one thread.
         let cores = settings.options(CoresFor::DemoNode, &Machine::plan(&settings)?.plan);
-        let mut network =
-            Network { nodes: Vec::new(), started_in: Duration::ZERO, driver: String::new() };
+        let mut network = Network {
+            nodes: Vec::new(),
+            started_in: Duration::ZERO,
+            driver: String::new(),
+            #[cfg(feature = "trace")]
+            recording: args.trace.prepare()?,
+        };
         for number in 1..=args.nodes {
             stop.check()?;
             let data_dir = directory.path().join(format!("node-{number:02}"));
@@ -223,10 +236,31 @@ impl Network {
             })?;
             let ready = node.ready();
             network.driver = driver_name(ready.driver).into();
+            #[cfg(feature = "trace")]
+            network.recording.add_logs(&format!("node-{number:02}"), node.trace_logs());
             network.nodes.push((PeerAddr { peer: ready.id, addr: ready.addr }, Some(node)));
         }
         network.started_in = started.elapsed();
         Ok(network)
+    }
+
+    /// Puts, kills, gets.
+    fn play(
+        &mut self,
+        args: &Args,
+        context: &mut Context,
+        source: File,
+        kill: usize,
+        copy: &Path,
+        stop: &Stop,
+    ) -> Result<Played, Failure> {
+        let put = self.put(args, context, source, stop)?;
+        context.screen.human(&put_line(args, &put));
+        let killed = self.kill(&put, kill);
+        context.screen.human(&kill_line(&killed, args.nodes));
+        let get = self.get(args, context, &put.link, copy, stop)?;
+        context.screen.human(&get_line(&get));
+        Ok(Played { put, killed, get })
     }
 
     /// Somebody new each time: who gets the object is not who put it, and has only the link.
@@ -235,7 +269,7 @@ impl Network {
     }
 
     fn put(
-        &self,
+        &mut self,
         args: &Args,
         context: &mut Context,
         source: File,
@@ -244,6 +278,8 @@ impl Network {
         let peers = self.nodes.iter().map(|(addr, _)| *addr).collect();
         let options = PutSettings::default().options(peers, Compress::Yes, None)?;
         let mut client = Network::client(args, context)?;
+        #[cfg(feature = "trace")]
+        self.recording.add_logs("put", client.trace_logs());
         let screen = &mut context.screen;
         let report = client.put(Source::File(source), &options, &mut |progress| {
             screen.progress(progress);
@@ -279,7 +315,7 @@ impl Network {
     }
 
     fn get(
-        &self,
+        &mut self,
         args: &Args,
         context: &mut Context,
         link: &Link,
@@ -288,6 +324,8 @@ impl Network {
     ) -> Result<GetReport, Failure> {
         let file = File::create_new(copy).map_err(in_temporary)?;
         let mut client = Network::client(args, context)?;
+        #[cfg(feature = "trace")]
+        self.recording.add_logs("get", client.trace_logs());
         let screen = &mut context.screen;
         let got = client.get(link, Sink::File(file), &GetOptions::default(), &mut |progress| {
             screen.progress(progress);
@@ -300,13 +338,18 @@ impl Network {
         Ok(got?)
     }
 
-    fn stop(self) {
-        for (_, node) in self.nodes {
-            if let Some(node) = node {
+    /// Stops the nodes: in order if all went well, else at once.
+    #[cfg_attr(not(feature = "trace"), allow(unused_variables))]
+    fn end(self, played: &Result<Played, Failure>, context: &mut Context) {
+        for node in self.nodes.into_iter().filter_map(|(_, node)| node) {
+            match played {
                 // Its directory goes next: nothing depends on how it ends.
-                let _ = node.stop();
+                Ok(_) => drop(node.stop()),
+                Err(_) => drop(node),
             }
         }
+        #[cfg(feature = "trace")]
+        self.recording.write(&mut context.screen);
     }
 
     fn introduction(&self, args: &Args, directory: &TempDir) -> String {

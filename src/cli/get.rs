@@ -58,6 +58,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     }
     let sink = target.sink()?;
     let stop = Stop::on_signals()?;
+    #[cfg(feature = "trace")]
+    let recording = args.client.trace.prepare()?;
     let mut client = args.client.start(&context.config)?;
     let screen = &mut context.screen;
     let mut refused = None;
@@ -70,6 +72,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         if refused.is_some() { Flow::Stop } else { stop.flow() }
     });
     context.screen.clear();
+    #[cfg(feature = "trace")]
+    recording.write_of(client, "get", &mut context.screen);
     if let Some(failure) = refused {
         return Err(failure);
     }

@@ -18,6 +18,8 @@ mod screen;
 mod stat;
 mod status;
 mod stop;
+#[cfg(feature = "trace")]
+mod trace;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,12 +81,16 @@ enum Command {
     Doctor(doctor::Args),
     Id(id::Args),
     Demo(demo::Args),
+    #[cfg(feature = "trace")]
+    Trace(trace::Args),
 }
 
 /// What a command runs with.
 struct Context {
     config: Config,
     screen: Screen,
+    #[cfg(feature = "trace")]
+    format: Format,
 }
 
 /// Runs the program: parses the arguments, does what they say, gives the exit status.
@@ -107,7 +113,12 @@ fn run_with(arguments: Vec<OsString>) -> u8 {
         Err(error) => return usage(format, &error),
     };
     start_log(cli.global.verbose);
-    let mut context = Context { config: Config::default(), screen: Screen::new(format) };
+    let mut context = Context {
+        config: Config::default(),
+        screen: Screen::new(format),
+        #[cfg(feature = "trace")]
+        format,
+    };
     let done = Config::read(cli.global.config.as_deref()).map_err(Failure::from).and_then(|file| {
         context.config = file;
         dispatch(cli.command, &mut context)
@@ -131,6 +142,8 @@ fn dispatch(command: Command, context: &mut Context) -> Result<u8, Failure> {
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Id(args) => id::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
+        #[cfg(feature = "trace")]
+        Command::Trace(args) => trace::run(&args, context),
     }
 }
 
@@ -181,12 +194,44 @@ mod tests {
         cli.build();
         let commands: Vec<String> =
             cli.get_subcommands().map(|command| command.get_name().to_string()).collect();
-        assert_eq!(commands, ["node", "put", "get", "stat", "status", "doctor", "id", "demo"]);
+        let ordinary = ["node", "put", "get", "stat", "status", "doctor", "id", "demo"];
+        let recording: &[&str] = if cfg!(feature = "trace") { &["trace"] } else { &[] };
+        assert_eq!(commands, [&ordinary, recording].concat());
         for name in commands {
-            let help = cli.find_subcommand_mut(&name).unwrap().render_long_help().to_string();
-            assert!(help.contains("EXAMPLES:"), "{name}");
-            assert!(help.contains("EXIT CODES:"), "{name}");
-            assert!(help.contains("--json"), "{name}");
+            shows_examples_and_exit_codes(cli.find_subcommand_mut(&name).unwrap());
+        }
+    }
+
+    fn shows_examples_and_exit_codes(command: &mut clap::Command) {
+        let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+        assert!(help.contains("EXAMPLES:"), "{name}");
+        assert!(help.contains("EXIT CODES:"), "{name}");
+        assert!(help.contains("--json"), "{name}");
+    }
+
+    #[test]
+    #[cfg(feature = "trace")]
+    fn every_verb_of_trace_shows_examples_and_exit_codes() {
+        let mut cli = Cli::command();
+        cli.build();
+        let trace = cli.find_subcommand_mut("trace").unwrap();
+        let verbs: Vec<String> =
+            trace.get_subcommands().map(|verb| verb.get_name().to_string()).collect();
+        assert_eq!(verbs, ["record", "show", "follow", "export"]);
+        for name in verbs {
+            shows_examples_and_exit_codes(trace.find_subcommand_mut(&name).unwrap());
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "trace")]
+    fn who_records_is_warned_of_what_a_peer_can_see() {
+        let mut cli = Cli::command();
+        cli.build();
+        for name in ["node", "put", "get", "stat", "demo"] {
+            let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+            assert!(help.contains("--trace-context") && help.contains("can link"), "{name}");
+            assert_eq!(help.contains("--trace-out"), name != "node", "{name}");
         }
     }
 }

@@ -93,12 +93,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let mut node = Node::start(config)?;
     let control = listen(directory.path(), context);
+    #[cfg(feature = "trace")]
+    let outlet = watched(&node, directory.path(), settings.alias.as_deref(), context);
     say_ready(&node, context);
 
     let failed = serve(&mut node, &control, &stop, settings.alias.as_deref(), started);
     drop(control);
     context.screen.remark("stopping");
     let stopped = node.stop();
+    // Only now: whoever watches sees the end.
+    #[cfg(feature = "trace")]
+    drop(outlet);
     if let Some(why) = failed {
         return Err(Failure::new(Kind::Internal, format!("the node stopped by itself: {why}")));
     }
@@ -141,6 +146,24 @@ fn listen(data: &Path, context: &mut Context) -> Option<Control> {
         Err(cause) => {
             let why = format!("'pangea status' cannot ask this node: {cause}");
             context.screen.warn(&why);
+            None
+        }
+    }
+}
+
+/// Lets others see what the node records. It serves without that too, and says so.
+#[cfg(feature = "trace")]
+fn watched(
+    node: &Node,
+    data: &Path,
+    alias: Option<&str>,
+    context: &mut Context,
+) -> Option<crate::trace::Outlet> {
+    let recorders = crate::trace::Recorders::new(alias.unwrap_or("node"), node.trace_logs());
+    match crate::trace::Outlet::listen(data, recorders) {
+        Ok(outlet) => Some(outlet),
+        Err(cause) => {
+            context.screen.warn(&format!("'pangea trace' cannot watch this node: {cause}"));
             None
         }
     }

@@ -71,12 +71,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         return Err(PutFailed::NoPeers.into());
     }
 
+    #[cfg(feature = "trace")]
+    let recording = args.client.trace.prepare()?;
     let mut client = args.client.start(&context.config)?;
     let screen = &mut context.screen;
     let put = client.put(source, &options, &mut |progress| {
         screen.progress(progress);
         stop.flow()
     });
+    #[cfg(feature = "trace")]
+    recording.write_of(client, "put", &mut context.screen);
     let report = match put {
         // The source ended because it was told to.
         Err(PutFailed::Source(_)) if stop.asked() => return Err(PutFailed::Interrupted.into()),

@@ -40,12 +40,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let link = link::read(&args.link)?;
     let peers = context.config.peers_with(&args.client.peers)?;
     let stop = Stop::on_signals()?;
+    #[cfg(feature = "trace")]
+    let recording = args.client.trace.prepare()?;
     let mut client = args.client.start(&context.config)?;
     let screen = &mut context.screen;
     let report = client.stat(&link, &GetOptions { peers }, &mut |progress| {
         screen.progress(progress);
         stop.flow()
-    })?;
+    });
+    #[cfg(feature = "trace")]
+    recording.write_of(client, "stat", &mut context.screen);
+    let report = report?;
     context.screen.result(text(&report).trim_end(), &json_of(&report))?;
     Ok(if report.losses_left < 0 { Kind::TooFewShards.code() } else { 0 })
 }

@@ -132,3 +132,25 @@ fn a_client_takes_an_eighth_of_the_memory_within_bounds() {
     assert_eq!(memory::client_chunk_bytes(256 << 20), 32 << 20);
     assert_eq!(memory::client_chunk_bytes(u64::MAX), memory::CLIENT_CHUNK_BYTES_MAX);
 }
+
+#[test]
+#[cfg(feature = "trace")]
+fn nothing_of_a_trace_leaves_the_machine_unless_it_is_said() {
+    assert!(!CoreSettings::default().trace().context);
+    assert_eq!(CoreSettings::default().trace().clock, pangea_trace::Clock::Tick);
+    let file = parse("[cores]\ntrace-clock = 'fine'\ntrace-context = 'any'\n").unwrap();
+    let said = CoreSettings::default().over(&file.cores).trace();
+    assert!(said.context);
+    assert_eq!(said.clock, pangea_trace::Clock::Fine);
+    let flag = CoreSettings { trace_context: Some(ContextSetting::Off), ..CoreSettings::default() };
+    assert!(!flag.over(&file.cores).trace().context);
+}
+
+#[test]
+#[cfg(feature = "trace-sample")]
+fn one_trace_in_so_many_is_recorded() {
+    assert_eq!(CoreSettings::default().trace().sampling, pangea_trace::Sampling::ALL);
+    let file = parse("[cores]\ntrace-sample = 10\n").unwrap();
+    assert_eq!(file.cores.trace().sampling, pangea_trace::Sampling::one_in(10));
+    assert!(parse("[cores]\ntrace-sample = 0\n").is_err());
+}
