@@ -10,6 +10,8 @@ mod e2e;
 mod measure;
 mod store;
 mod table;
+#[cfg(feature = "trace")]
+mod trace;
 mod transport;
 
 const HELP: &str = "\
@@ -24,6 +26,8 @@ What:
   transport  streams over QUIC: [--quinn PATH] [--driver auto|uring|mio]
   e2e        put and get through whole nodes, each side a process: [--mib N (1024)]
              [--nodes N (14)] [--kill M (4)] [--driver auto|uring|mio] [--dir PATH (.)]
+  trace      what an event of the flight recorder costs: [--rivals PATH]; only in a build with
+             --features trace
 
 Options:
   --json        one JSON object per row instead of tables
@@ -70,6 +74,12 @@ fn run(what: &str, options: &Options) -> Result<(), String> {
         "store" => store::run(options),
         "driver" => driver::run(options),
         "transport" => transport::run(options),
+        #[cfg(feature = "trace")]
+        "trace" => trace::run(options),
+        #[cfg(not(feature = "trace"))]
+        "trace" => Err("nothing is recorded in this build; the benchmark is 'cargo run --release \
+                        -p pangea-bench --features trace -- trace'"
+            .to_owned()),
         "e2e" => e2e::run(options),
         e2e::CHILD => e2e::child::run(options),
         other => Err(format!("there is no benchmark '{other}'; see --help")),
