@@ -14,8 +14,10 @@ mod made {
         Sampling, SpanKind, Trace, TraceContext, Tracer, flags, trace_event, words,
     };
 
+    /// Who puts.
     pub const ALPHA: PeerId = PeerId([0xa1; 32]);
-    pub const BETA: PeerId = PeerId([0xb2; 32]);
+    /// Who holds.
+    const BETA: PeerId = PeerId([0xb2; 32]);
     /// When both nodes began, nanoseconds since 1970.
     pub const STARTED: u64 = 1_800_000_000_000_000_000;
 
@@ -72,7 +74,7 @@ mod made {
         let second = alpha.at(1, 9).arrive(&hops[1], CoreId(2));
         let first = alpha.at(0, 20).arrive(&hops[0], CoreId(2));
         let good = chunk(&alpha, &beta, 0, &first, 20);
-        let bad = chunk(&alpha, &beta, 1, &second, 30);
+        let bad = chunk(&alpha, &beta, 1, &second, 120);
         fail(&alpha, &bad);
         alpha.at(0, 400).end(&good, SpanKind::PutChunk, Outcome::Done, 131_072);
         let done = alpha.at(0, 401).depart(&good, CoreId(2));
@@ -119,7 +121,7 @@ mod made {
         trace_event!(tracer, &shard, &BETA, StreamOpened { stream_id, conn: 0 });
         let train = ConnTrace::default().train(Some(BETA), 0, 14_000, Some(1400));
         alpha.at(core, at + 8).train_sent(&train, 14_000);
-        serve(beta, &Label::new(&shard).context(), core, at + 50);
+        serve(beta, &Label::new(&shard), core, at + 50);
         let tracer = alpha.at(core, at + 200);
         let data = EventData::StreamData { stream_id, offset: 0, length: 96, fin: 1, conn: 0 };
         tracer.log(Event::new(data).of(&shard).with_peer(&BETA));
@@ -131,14 +133,14 @@ mod made {
     }
 
     /// The holder's side: arrives on core 0, the file is on core 1. The second one never ends.
-    fn serve(beta: &Node, label: &TraceContext, which: usize, at: u64) {
+    fn serve(beta: &Node, label: &Label, which: usize, at: u64) {
         let from = std::net::SocketAddr::from(([10, 0, 0, 1], 4433));
         let (datagrams, packet_num) = (10, which as u64 * 10);
         let tracer = beta.at(0, at);
         let received =
             EventData::PacketReceived { size: 14_000, packet_num, datagrams, endpoint: from };
         tracer.log(Event::new(received));
-        let serve = tracer.begin(label, SpanKind::Serve, which as u64);
+        let serve = tracer.begin_named(label, SpanKind::Serve, which as u64);
         let hop = tracer.depart(&serve, CoreId(1));
         let tracer = beta.at(1, at + 4);
         let context = tracer.arrive(&hop, CoreId(0));
@@ -156,7 +158,7 @@ mod made {
     }
 
     fn fail(alpha: &Node, chunk: &TraceContext) {
-        let tracer = alpha.at(1, 300);
+        let tracer = alpha.at(1, 340);
         let failed = EventData::HolderFailed { chunk: 1, index: 1, reason: words("nothing moved") };
         tracer.log(Event::new(failed).of(chunk).with_peer(&BETA).flagged(flags::ERROR));
         tracer.end(chunk, SpanKind::PutChunk, Outcome::Failed, 65_536);
@@ -185,8 +187,9 @@ mod made {
 }
 
 #[cfg(feature = "trace")]
-pub use made::{ALPHA, BETA, STARTED, sample};
+pub use made::{ALPHA, STARTED, sample};
 
+/// Writes it.
 #[cfg(feature = "trace")]
 pub fn main() -> std::io::Result<()> {
     use pangea_trace::export::{Detail, Format, export};
@@ -206,6 +209,7 @@ pub fn main() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Says why not.
 #[cfg(not(feature = "trace"))]
 pub fn main() {
     println!("this build does not record: --features trace");

@@ -46,7 +46,7 @@ pub struct Event {
     pub sequence: u64,
     /// Which trace; all zero: none.
     pub trace_id: TraceId,
-    /// The other side; all zero: none.
+    /// The other side, with the flag [`flags::PEER`]; all zero without.
     pub peer: [u8; 32],
     /// The fields of [`EventData`].
     pub payload: Payload,
@@ -168,6 +168,30 @@ impl Event {
     /// Whether one of these flags is set.
     pub fn has(&self, flags: u16) -> bool {
         self.flags & flags != 0
+    }
+
+    /// Which of its words mean anything, a bit each: the peer's do only with the flag, the payload's
+    /// as far as the kind has fields. Known when the program is built wherever the kind is, and a
+    /// word that is not written saves a third of a nanosecond.
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    pub(crate) fn parts(&self) -> u16 {
+        const ALWAYS: u16 = 0b1100_0000_0000_1111;
+        let peer = if self.flags & flags::PEER != 0 { 0b1111_0000 } else { 0 };
+        let payload = ((1 << Kind::words_of(self.kind)) - 1) << 8;
+        ALWAYS | peer | payload
+    }
+
+    /// Without what older events left in the words that it did not write.
+    #[cfg(feature = "trace")]
+    pub(crate) fn cleaned(mut self) -> Event {
+        if self.flags & flags::PEER == 0 {
+            self.peer = [0; 32];
+        }
+        if let Some(rest) = self.payload.get_mut(Kind::words_of(self.kind) * 8..) {
+            rest.fill(0);
+        }
+        self
     }
 
     /// As it is in a ring and, little-endian, in a file.

@@ -43,6 +43,17 @@ macro_rules! events {
                 match self { $(Kind::$kind => Class::$class),+ }
             }
 
+            /// Words of eight bytes that the fields of this number's kind take; all for a number
+            /// that is no kind's.
+            #[cfg(feature = "trace")]
+            #[inline(always)]
+            pub(crate) const fn words_of(number: u16) -> usize {
+                match number {
+                    $($number => (0 $(+ <$type as Field>::BYTES)+).div_ceil(8),)+
+                    _ => PAYLOAD_BYTES / 8,
+                }
+            }
+
             /// What it means, in a sentence or two.
             pub fn meaning(self) -> &'static str {
                 match self { $(Kind::$kind => concat!($($doc),+).trim_ascii()),+ }

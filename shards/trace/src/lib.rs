@@ -66,10 +66,10 @@ pub use field::{Field, PAYLOAD_BYTES, Payload, PayloadWords, Value};
 
 #[cfg(feature = "trace")]
 pub use clock::Clock;
-#[cfg(feature = "trace")]
-pub use log::{EventLog, LogConfig, Sampling, TraceConfig};
 #[cfg(feature = "trace-index")]
 pub use index::{BLOOM_BITS, TraceIndex};
+#[cfg(feature = "trace")]
+pub use log::{EventLog, LogConfig, Sampling, TraceConfig};
 #[cfg(feature = "trace")]
 pub use query::{ConnectionIssues, TraceQuery, drop_unsampled};
 #[cfg(feature = "trace")]

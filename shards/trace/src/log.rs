@@ -198,7 +198,8 @@ impl EventLog {
 
     #[cfg(not(loom))]
     fn event(&self, words: &crate::ring::Words) -> Event {
-        Event { core: u16::from(self.0.config.core.0), ..Event::from_words(words) }
+        let event = Event { core: u16::from(self.0.config.core.0), ..Event::from_words(words) };
+        event.cleaned()
     }
 
     #[cfg(loom)]
@@ -243,13 +244,17 @@ impl EventLog {
 
     #[inline(always)]
     #[cfg(not(loom))]
-    pub(crate) fn write(&self, event: &Event) {
-        self.0.ring.write(event.sequence, &event.to_words());
+    pub(crate) fn write(&self, event: &Event, parts: u16) {
+        self.0.ring.write(event.sequence, &event.to_words(), parts);
     }
 
     #[cfg(loom)]
-    pub(crate) fn write(&self, event: &Event) {
-        self.0.ring.write(event.sequence, &[event.timestamp, event.sequence, event.timestamp]);
+    pub(crate) fn write(&self, event: &Event, _: u16) {
+        self.0.ring.write(
+            event.sequence,
+            &[event.timestamp, event.sequence, event.timestamp],
+            u16::MAX,
+        );
     }
 }
 

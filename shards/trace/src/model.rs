@@ -32,7 +32,9 @@ fn record(number: u64) -> Words {
 /// One thread writes so many records into two slots.
 fn writer(ring: &Arc<Ring>, records: u64) -> thread::JoinHandle<()> {
     let ring = ring.clone();
-    thread::spawn(move || (0..records).for_each(|number| ring.write(number, &record(number))))
+    thread::spawn(move || {
+        (0..records).for_each(|number| ring.write(number, &record(number), u16::MAX))
+    })
 }
 
 #[test]

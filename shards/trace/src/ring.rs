@@ -63,16 +63,17 @@ impl Ring {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Writes record `number`. Only one thread may call it, with numbers that go up by one; the
+    /// Writes record `number`: of its words those whose bit is set in `parts`, the others keep what
+    /// an older record left there. Only one thread may call it, with numbers that go up by one; the
     /// tracer sees to both.
     #[inline(always)]
-    pub(crate) fn write(&self, number: u64, words: &Words) {
+    pub(crate) fn write(&self, number: u64, words: &Words, parts: u16) {
         let slot = self.slot(number);
         slot.0[STAMP].store(2 * number + 1, Ordering::Relaxed);
         // No word of the record is seen before the odd stamp.
         fence(Ordering::Release);
         for (at, (place, word)) in slot.0.iter().zip(words).enumerate() {
-            if at != STAMP {
+            if at != STAMP && parts & (1 << at) != 0 {
                 place.store(*word, Ordering::Relaxed);
             }
         }

@@ -33,7 +33,8 @@ fn write(tracer: &Tracer, number: u64) {
         sent: number << 32,
         lost: !number,
     };
-    tracer.write(Event { peer: [number as u8; 32], span: number, ..Event::new(data) });
+    let event = Event { peer: [number as u8; 32], span: number, ..Event::new(data) };
+    tracer.write(event.flagged(crate::flags::PEER));
 }
 
 fn check(event: &Event) {

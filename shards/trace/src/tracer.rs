@@ -82,6 +82,8 @@ impl Tracer {
     /// The same without asking for the class: the macros have.
     #[inline(always)]
     pub fn write(&self, mut event: Event) {
+        // Here, where the flags are still those that stand in the source, this is a constant.
+        let parts = event.parts();
         let Some(writer) = &self.0 else { return };
         if !writer.log.keeps(&event) {
             return;
@@ -91,7 +93,7 @@ impl Tracer {
         if writer.time.is_fine() {
             event.flags |= flags::FINE;
         }
-        writer.log.write(&event);
+        writer.log.write(&event, parts);
     }
 
     /// A number that no other span or message of this run has (but by chance in 2^64).

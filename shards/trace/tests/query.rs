@@ -17,17 +17,6 @@ fn trace(events: Vec<Event>) -> Trace {
     Trace { nodes: vec![node()], events, cut: false }
 }
 
-/// An event of few traces, peers and times, so that they meet.
-fn few() -> impl Strategy<Value = Event> {
-    (0u8..6, 0u8..5, 0u64..12, any::<bool>(), 0u16..90).prop_map(
-        |(id, peer, time, peered, kind)| {
-            let flags = if peered { flags::PEER } else { 0 };
-            let (trace_id, peer) = (TraceId([id; 16]), [peer; 32]);
-            Event { trace_id, peer, timestamp: time, kind, flags, ..Event::default() }
-        },
-    )
-}
-
 fn any_event() -> impl Strategy<Value = Event> {
     prop::collection::vec(any::<u8>(), 128)
         .prop_map(|bytes| Event::from_bytes(&bytes.try_into().expect("128 bytes")))
@@ -40,9 +29,9 @@ fn answers_are_in_the_order_of_the_trace() {
     let times = |events: Vec<&Event>| events.iter().map(|e| e.timestamp).collect::<Vec<_>>();
     let query = TraceQuery::new(&trace);
     assert_eq!(times(query.get_trace(TraceId([1; 16]))), [1, 3, 5]);
-    assert_eq!(times(query.get_trace(TraceId([3; 16]))), []);
+    assert!(query.get_trace(TraceId([3; 16])).is_empty());
     assert_eq!(times(query.time_range(2, 4)), [2, 3, 4], "both ends are included");
-    assert_eq!(times(query.time_range(4, 2)), []);
+    assert!(query.time_range(4, 2).is_empty());
     assert_eq!(times(query.recent(2)), [4, 5]);
     assert_eq!(times(query.recent(usize::MAX)), [1, 2, 3, 4, 5]);
     assert!(query.has_trace(TraceId([2; 16])) && !query.has_trace(TraceId([3; 16])));
@@ -155,6 +144,17 @@ proptest! {
 mod indexed {
     use super::*;
     use pangea_trace::{BLOOM_BITS, TraceIndex};
+
+    /// An event of few traces, peers and times, so that they meet.
+    fn few() -> impl Strategy<Value = Event> {
+        (0u8..6, 0u8..5, 0u64..12, any::<bool>(), 0u16..90).prop_map(
+            |(id, peer, time, peered, kind)| {
+                let flags = if peered { flags::PEER } else { 0 };
+                let (trace_id, peer) = (TraceId([id; 16]), [peer; 32]);
+                Event { trace_id, peer, timestamp: time, kind, flags, ..Event::default() }
+            },
+        )
+    }
 
     proptest! {
         #[test]

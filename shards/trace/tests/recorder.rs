@@ -49,6 +49,28 @@ fn a_new_recorder_is_empty() {
     assert_eq!((next, events), (0, vec![]));
 }
 
+/// A word that an event does not need is not written; what an older event left there is not its.
+#[test]
+fn nothing_of_an_older_event_is_seen_in_a_newer_one() {
+    let log = log(2);
+    let tracer = log.tracer().unwrap();
+    let context = tracer.begin_trace(SpanKind::Put, 1);
+    let full = EventData::Custom { category: 0xffff, code: 0xffff, data: [0xff; 44] };
+    for _ in 0..2 {
+        tracer.log(Event::new(full).of(&context).with_peer(&PeerId([0xff; 32])));
+    }
+    trace_event!(tracer, &TraceContext::NONE, LedgerAnswered { answer: 1 });
+    write(&tracer, 7);
+    let events = log.snapshot();
+    assert_eq!(events.len(), 2);
+    for event in &events {
+        let data = event.data().unwrap();
+        assert_eq!(event.payload, Event::new(data).payload, "{data:?}");
+        assert_eq!((event.peer, event.peer(), event.span), ([0; 32], None, 0));
+    }
+    assert_eq!(hop(&events[1]), 7);
+}
+
 #[test]
 fn an_event_comes_out_as_it_went_in_with_time_number_and_core() {
     let (node, name) = (PeerId([7; 32]), "n".to_string());

@@ -1,7 +1,8 @@
 //! Events in the formats of other programs.
 //!
-//! What is exported may come from a file that anybody wrote: kinds may be unknown, work may end that
-//! never began, and times may be absurd. Every such trace has an export; at worst a strange one.
+//! What is exported may come from a file that anybody wrote: kinds may be unknown, work may end
+//! that never began, and times may be absurd. Every such trace has an export; at worst a strange
+//! one.
 
 mod chrome;
 mod json;
@@ -21,7 +22,7 @@ use crate::stream::Trace;
 
 pub(crate) use json::{Layout, array};
 
-/// Hexadecimal digits of a key where it is shortened.
+/// Hexadecimal digits of a key where it is shortened: two a byte.
 const SHORT_KEY_DIGITS: usize = 8;
 
 /// For which program.
@@ -169,7 +170,8 @@ fn flag_names(event: &Event) -> Vec<String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Numbers of spans and messages, of which all 64 bits count: many readers of JSON keep only 53.
@@ -178,7 +180,7 @@ fn id(number: u64) -> String {
 }
 
 fn short_key(bytes: &[u8; 32]) -> String {
-    hex(bytes).chars().take(SHORT_KEY_DIGITS).collect()
+    hex(bytes.get(..SHORT_KEY_DIGITS / 2).unwrap_or_default())
 }
 
 fn key(bytes: &[u8; 32], detail: Detail) -> String {

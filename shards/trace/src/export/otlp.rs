@@ -14,7 +14,7 @@ use super::{
 };
 use crate::context::{SpanKind, TraceId};
 use crate::event::{Event, flags};
-use crate::events::EventData;
+use crate::events::{EventData, Kind};
 use crate::stream::Trace;
 
 /// OTLP's numbers for what a span is.
@@ -78,27 +78,23 @@ impl<'a> Spans<'a> {
         let mut spans = Spans { all: Vec::new(), by_id, home, within: Vec::new() };
         // OTLP has no span without a trace, and none without a number.
         let within_trace = |event: &&&Event| event.span != 0 && !event.trace_id.is_none();
+        // All beginnings first: another core may seem to have done some of it before.
         for event in events.iter().filter(within_trace) {
-            let key = (event.node, event.trace_id, event.span);
+            if event.kind == Kind::SpanBegin as u16 {
+                spans.home.entry((event.trace_id, event.span)).or_insert(event.node);
+                spans.by_id.entry(key(event)).or_insert_with(|| {
+                    spans.all.push(Span { begin: event, end: None });
+                    spans.all.len() - 1
+                });
+            }
+        }
+        for event in events.iter().filter(within_trace) {
+            let Some(number) = spans.by_id.get(&key(event)) else { continue };
+            let Some(span) = spans.all.get_mut(*number) else { continue };
             match event.data() {
-                Some(EventData::SpanBegin { .. }) => {
-                    spans.home.entry((event.trace_id, event.span)).or_insert(event.node);
-                    spans.by_id.entry(key).or_insert_with(|| {
-                        spans.all.push(Span { begin: event, end: None });
-                        spans.all.len() - 1
-                    });
-                }
-                Some(EventData::SpanEnd { .. }) => {
-                    let span = spans.by_id.get(&key).and_then(|span| spans.all.get_mut(*span));
-                    if let Some(span) = span {
-                        span.end.get_or_insert(event);
-                    }
-                }
-                _ => {
-                    if let Some(span) = spans.by_id.get(&key) {
-                        spans.within.push((*span, event));
-                    }
-                }
+                Some(EventData::SpanBegin { .. }) => {}
+                Some(EventData::SpanEnd { .. }) => _ = span.end.get_or_insert(event),
+                _ => spans.within.push((*number, event)),
             }
         }
         spans
@@ -110,6 +106,10 @@ impl<'a> Spans<'a> {
         let end = self.within.partition_point(|(of, _)| *of <= span);
         self.within.get(start..end).unwrap_or_default()
     }
+}
+
+fn key(event: &Event) -> (u16, TraceId, u64) {
+    (event.node, event.trace_id, event.span)
 }
 
 fn resource(trace: &Trace, node: u16, detail: Detail) -> Json {

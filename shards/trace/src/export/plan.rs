@@ -171,29 +171,31 @@ fn causes(events: &[&Event]) -> Vec<Arrow> {
         begin: usize,
         latest: usize,
     }
+    // All of them first: by the clocks, work may begin before what caused it.
     let mut parents: HashMap<(TraceId, u64), Parent> = HashMap::new();
+    for (at, event) in events.iter().enumerate() {
+        if event.kind == Kind::SpanBegin as u16 && event.span != 0 {
+            let parent = Parent { home: track(event), begin: at, latest: at };
+            parents.entry((event.trace_id, event.span)).or_insert(parent);
+        }
+    }
     let mut arrows = Vec::new();
     for (at, event) in events.iter().enumerate() {
         let home = track(event);
         if let Some(EventData::SpanBegin { parent, .. }) = event.data()
-            && event.span != 0
+            && let Some(parent) = parents.get(&(event.trace_id, parent))
+            && parent.home != home
         {
-            if let Some(parent) = parents.get(&(event.trace_id, parent))
-                && parent.home != home
-            {
-                let (from, or_from) = (parent.latest, parent.begin);
-                let one_node = parent.home.0 == home.0;
-                arrows.push(Arrow { name: "cause", from, to: at, or_from, one_node });
-            }
-            let parent = Parent { home, begin: at, latest: at };
-            parents.entry((event.trace_id, event.span)).or_insert(parent);
+            let (from, or_from) = (parent.latest, parent.begin);
+            let one_node = parent.home.0 == home.0;
+            arrows.push(Arrow { name: "cause", from, to: at, or_from, one_node });
         }
         // An arrow needs a slice at its end, and a file operation has none on its core's track.
         if event.kind != Kind::FileDone as u16
             && let Some(parent) = parents.get_mut(&(event.trace_id, event.span))
             && parent.home == home
         {
-            parent.latest = at;
+            parent.latest = parent.latest.max(at);
         }
     }
     arrows
