@@ -6,6 +6,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 use std::time::Duration;
 
+use pangea_trace::export::operation_name;
 use pangea_trace::{Event, EventData, NodeInfo, SpanKind, Value, flags};
 use serde_json::{Map, json};
 
@@ -214,7 +215,7 @@ fn words_of_bytes(data: &EventData) -> String {
             let errno = if errno == 0 { String::new() } else { format!(", error {errno}") };
             format!(
                 "{} {} in {}{errno}",
-                operation_name(operation),
+                operation_name(operation.into()),
                 bytes(length),
                 units::time(Duration::from_nanos(took))
             )
@@ -243,17 +244,6 @@ fn ended(event: &Event) -> &'static str {
 
 fn span_name(what: u16) -> String {
     SpanKind::from_number(what).map_or_else(|| format!("span {what}"), |kind| kind.name().into())
-}
-
-fn operation_name(operation: u8) -> &'static str {
-    match operation {
-        0 => "open",
-        1 => "read",
-        2 => "write",
-        3 => "sync",
-        4 => "close",
-        _ => "other",
-    }
 }
 
 /// A field of text, filled up with zero.

@@ -237,8 +237,8 @@ fn bytes_or_null(bytes: &[u8], detail: Detail) -> Json {
     }
 }
 
-/// As the table in `events.rs` says.
-fn operation_name(operation: u64) -> &'static str {
+/// The operation of a [`Kind::FileDone`](crate::Kind::FileDone), as the table in `events.rs` says.
+pub fn operation_name(operation: u64) -> &'static str {
     match operation {
         0 => "open",
         1 => "read",
