@@ -12,6 +12,7 @@ use pangea_wire::{
     limits::PAGE_BYTES_MAX,
 };
 
+use crate::limits::STAT_SHARDS_IN_ALL_MAX;
 use crate::links::LinkState;
 use crate::message::{Answer, Ask, AskFailed, AskId};
 use crate::outgoing::{Outgoing, Pumped};
@@ -270,6 +271,10 @@ impl AskJob {
             return Err(AskFailed::Misbehaved("its list of shards does not go on".to_owned()));
         }
         self.shards.extend(shards);
+        if self.shards.len() > STAT_SHARDS_IN_ALL_MAX {
+            let what = format!("it lists more than {STAT_SHARDS_IN_ALL_MAX} shards of one object");
+            return Err(AskFailed::Misbehaved(what));
+        }
         if !more {
             return Ok(Some(Answer::Stat(std::mem::take(&mut self.shards))));
         }

@@ -17,6 +17,7 @@ use pangea_transport::{
 use pangea_wire::StoreRefusal;
 
 use crate::ask::AskJob;
+use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery, blob_written};
 use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
@@ -78,36 +79,6 @@ pub enum Input<'a> {
     /// A message from another core, or from control (one past the last core), and what came along
     /// with it.
     Mesh(CoreId, Message, Hop),
-}
-
-/// The figures of one core.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EngineStats {
-    /// Open connections.
-    pub connections: u64,
-    /// Shards in this core's part of the store.
-    pub shards: u64,
-    /// Bytes in this core's part of the store.
-    pub bytes: u64,
-    /// Requests served since start.
-    pub requests: u64,
-    /// Requests refused since start.
-    pub refused: u64,
-}
-
-/// What one core holds for requests and jobs under way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EngineHeld {
-    /// Requests of peers.
-    pub requests: usize,
-    /// Writes whose request is gone and whose end the ledger has still to hear.
-    pub unsettled: usize,
-    /// Questions to a store that are not answered.
-    pub tickets: usize,
-    /// Streams that somebody here owns.
-    pub streams: usize,
-    /// Jobs and small requests of our own.
-    pub jobs: usize,
 }
 
 /// The state machine of one core: [`Engine::handle`] what happened, [`Engine::turn`], then
@@ -475,6 +446,9 @@ impl Engine {
     }
 
     fn close(&mut self) {
+        if self.closing != Closing::Open {
+            return;
+        }
         self.serve.close(&mut self.shared);
         self.closing = Closing::Store;
         match &mut self.shared.store {

@@ -16,7 +16,10 @@ use pangea_wire::{ChunkEntry, FetchRequest, Protocol, ShardExpected};
 
 use crate::content::ChunkHasher;
 use crate::incoming::{Incoming, ShardIncoming};
-use crate::limits::{GET_EXTRA, HEDGE_AFTER, OUTPUT_AHEAD_PAGES, PATIENCE, SLOW_AFTER};
+use crate::limits::{
+    GET_EXTRA, HEDGE_AFTER, LEAST_RATE, OUTPUT_AHEAD_PAGES, PATIENCE, SLOW_AFTER,
+    STREAM_PROGRESS_BYTES, STREAM_STALL,
+};
 use crate::links::LinkState;
 use crate::message::{ChunkSink, GetChunk, GetChunkFailed, Report};
 use crate::outgoing::{Outgoing, Pumped};
@@ -52,7 +55,10 @@ struct Source {
     units: VecDeque<Bytes>,
     front: u64,
     proved: bool,
+    // Its last sign of life; and its pace: when it last got on by enough, and how far it is since.
     moved_at: Instant,
+    paced_at: Instant,
+    paced_bytes: u64,
     context: TraceContext,
 }
 
@@ -316,8 +322,8 @@ impl GetJob {
             match shared.transport.read(conn, stream, room) {
                 Ok(ReadOutcome::Data(bytes)) => {
                     let source = &mut self.sources[at];
+                    source.moved(shared.now, bytes.len() as u64);
                     source.incoming.reader.push(bytes);
-                    source.moved_at = shared.now;
                 }
                 Ok(ReadOutcome::Blocked) => return,
                 Ok(ReadOutcome::Finished) => {
@@ -368,6 +374,9 @@ impl GetJob {
             if !source.is_waited_for() {
                 // A source that is not waited for is not judged by the time that passes.
                 source.moved_at = now;
+                (source.paced_at, source.paced_bytes) = (now, 0);
+            } else if receiving && source.paced_at + STREAM_STALL <= now {
+                self.trouble(shared, at, format!("it sent less than {LEAST_RATE} bytes a second"));
             } else if receiving && source.moved_at + SLOW_AFTER <= now {
                 let seconds = SLOW_AFTER.as_secs();
                 self.trouble(shared, at, format!("it sent nothing for {seconds} s"));
@@ -524,6 +533,8 @@ impl Source {
             front: 0,
             proved: false,
             moved_at: now,
+            paced_at: now,
+            paced_bytes: 0,
             context: TraceContext::NONE,
         }
     }
@@ -537,6 +548,16 @@ impl Source {
         self.units.clear();
         self.front = stripe;
         self.moved_at = now;
+        (self.paced_at, self.paced_bytes) = (now, 0);
+    }
+
+    /// Bytes came. A drip is a sign of life and no pace.
+    fn moved(&mut self, now: Instant, bytes: u64) {
+        self.moved_at = now;
+        self.paced_bytes += bytes;
+        if self.paced_bytes >= STREAM_PROGRESS_BYTES {
+            (self.paced_at, self.paced_bytes) = (now, 0);
+        }
     }
 
     /// Units of stripes that are done are of no use.

@@ -212,7 +212,7 @@ impl Ledger {
         self.may_store(owner)?;
         let unused = |known: &&Reservation| known.owner == owner && known.left > 0;
         let own = self.grants.values().filter(unused).count();
-        if self.grants.len() >= GRANTS_MAX || own >= GRANTS_PER_PEER_MAX {
+        if own >= GRANTS_PER_PEER_MAX || !self.place_for_a_grant() {
             return Err(StoreRefusal::Busy);
         }
         self.room_for(owner, from, bytes)?;
@@ -263,7 +263,7 @@ impl Ledger {
     ) -> Result<(), StoreRefusal> {
         self.may_store(grant.origin)?;
         if !self.grants.contains_key(&grant.nonce) {
-            if self.grants.len() >= GRANTS_MAX {
+            if !self.place_for_a_grant() {
                 return Err(StoreRefusal::Busy);
             }
             let (owner, expires) = (grant.origin, grant.expires);
@@ -273,7 +273,7 @@ impl Ledger {
         let known = &self.grants[&grant.nonce];
         let (spent, left, owner, from) = (known.spent, known.left, known.owner, known.from);
         if spent.saturating_add(bytes) > grant.bytes_max {
-            return Err(StoreRefusal::OverQuota { limit: grant.bytes_max });
+            return Err(StoreRefusal::OverGrant { limit: grant.bytes_max });
         }
         let missing = bytes.saturating_sub(left);
         if missing > 0 {
@@ -287,6 +287,21 @@ impl Ledger {
         known.spent += bytes;
         known.touched = now;
         Ok(())
+    }
+
+    /// Whether there is room to remember one more grant. If not, who has the most is forgotten a
+    /// grant that it used up: with it, nobody else could be kept out, and the quota still binds it.
+    fn place_for_a_grant(&mut self) -> bool {
+        if self.grants.len() < GRANTS_MAX {
+            return true;
+        }
+        let mut counts: BTreeMap<PeerId, usize> = BTreeMap::new();
+        self.grants.values().for_each(|known| *counts.entry(known.owner).or_default() += 1);
+        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner);
+        let used_up = |known: &Reservation| known.left == 0 && Some(known.owner) == most;
+        let candidates = self.grants.iter().filter(|(_, known)| used_up(known));
+        let oldest = candidates.min_by_key(|(_, known)| known.touched).map(|(nonce, _)| *nonce);
+        oldest.is_some_and(|nonce| self.grants.remove(&nonce).is_some())
     }
 
     fn add(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
@@ -441,6 +456,19 @@ mod tests {
         assert!(!world.spend(&grant, 41));
         assert!(world.spend(&grant, 40));
         assert_eq!(world.ledger.used(), 100);
+    }
+
+    #[test]
+    fn grants_that_one_peer_used_up_keep_nobody_out() {
+        let mut world = World::new(1000, Accept::Any);
+        let owner = PeerId([1; 32]);
+        for _ in 0..GRANTS_MAX {
+            let grant = world.grant(1, HOME, 1).unwrap();
+            assert!(world.spend(&grant, 1));
+            world.ask(LedgerQuestion::Settle { owner, from: HOME, spent: 1, kept: 0 });
+        }
+        assert!(world.grant(2, HOME, 1).is_ok());
+        assert_eq!(world.ledger.grants.len(), GRANTS_MAX);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod ask;
 pub mod client;
 mod content;
 mod engine;
+mod figures;
 mod get_chunk;
 mod holdings;
 mod incoming;
@@ -25,6 +26,7 @@ mod shared;
 mod traced;
 
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
-pub use engine::{Engine, EngineConfig, EngineHeld, EngineStats, Input};
+pub use engine::{Engine, EngineConfig, Input};
+pub use figures::{EngineHeld, EngineStats};
 pub use ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
 pub use shared::Output;

@@ -20,11 +20,20 @@ pub const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// How long a put waits for the rest once k shards of a chunk are stored.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request stream on which the other side neither sends nor takes a byte for this long is reset.
+/// A stream that moves fewer than [`STREAM_PROGRESS_BYTES`] within this time is given up, by who
+/// serves it and by who asked.
 pub const STREAM_STALL: Duration = Duration::from_secs(30);
 
+/// Bytes a second below which a stream counts as standing still. Fourteen holders and four chunks
+/// at a time still get it over half a megabit a second, all together.
+pub const LEAST_RATE: u64 = 1024;
+
 /// Fewer bytes than this within [`STREAM_STALL`] are not progress.
-pub const STREAM_PROGRESS_BYTES: u64 = 2048;
+pub const STREAM_PROGRESS_BYTES: u64 = LEAST_RATE * STREAM_STALL.as_secs();
+
+/// A holder that takes so many times as long as the quickest one of a chunk, and [`PATIENCE`] more,
+/// is slow.
+pub const SLOWER_THAN_QUICKEST: u32 = 4;
 
 /// How much longer than k a get asks for at first.
 pub const GET_EXTRA: usize = 2;
@@ -32,11 +41,17 @@ pub const GET_EXTRA: usize = 2;
 /// Request streams that one core serves at once; one more is refused with `Busy`.
 pub const SERVED_STREAMS_MAX: usize = 1024;
 
+/// Of these, streams of one peer, over however many connections: nobody keeps others out alone.
+pub const SERVED_STREAMS_PER_PEER_MAX: usize = SERVED_STREAMS_MAX / 4;
+
 /// Jobs of one kind on a core at once.
 pub const JOBS_MAX: usize = 16;
 
 /// Small requests in flight on a core.
 pub const ASKS_MAX: usize = 4096;
+
+/// Shards that one holder may say it has of one object: one of each chunk, and nobody has more.
+pub const STAT_SHARDS_IN_ALL_MAX: usize = pangea_wire::limits::CHUNKS_MAX as usize;
 
 /// Pages read ahead for one shard that is being sent.
 pub const SEND_AHEAD_PAGES: usize = 4;
@@ -50,8 +65,11 @@ pub const OUTPUT_AHEAD_PAGES: usize = 8;
 /// How long a grant holds: long enough for a large object at a slow pace.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
-/// How long an object's shards are kept if the origin asks for no other term, and the longest.
-pub const LEASE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The longest lease that a holder gives: what a user can ask for at most (`src/config.rs`).
+pub const LEASE_MAX: Duration = Duration::from_secs(1826 * 24 * 3600);
+
+/// How far the clock of who asks for the longest lease may be ahead.
+pub const LEASE_SLACK: Duration = Duration::from_secs(24 * 3600);
 
 /// The share of the capacity that one identity, and one network prefix, may take: a tenth.
 pub const SHARE_PER_PEER: u64 = 10;
@@ -73,6 +91,8 @@ pub const LINKS_MAX: usize = 1024;
 
 const _: () = assert!(HEDGE_AFTER.as_millis() < SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < STREAM_STALL.as_millis());
+const _: () = assert!(STREAM_STALL.as_millis() < PATIENCE.as_millis());
+const _: () = assert!(SERVED_STREAMS_PER_PEER_MAX < SERVED_STREAMS_MAX);
 const _: () = assert!(SLOW_AFTER.as_millis() < PATIENCE.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < OWN_STALL.as_millis());
 const _: () = assert!(GRANTS_PER_PEER_MAX < GRANTS_MAX);

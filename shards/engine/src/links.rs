@@ -1,6 +1,7 @@
 //! Connections that this core dialled: one per holder, made on demand, kept while used.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use pangea_base::{PeerAddr, PeerId};
@@ -22,6 +23,7 @@ pub(crate) enum LinkState {
 #[derive(Debug)]
 struct Link {
     state: LinkState,
+    addr: SocketAddr,
     conn: Option<ConnId>,
     give_up_at: Instant,
     // When it went down, if it did.
@@ -45,7 +47,9 @@ impl Links {
     ) -> LinkState {
         if let Some(link) = self.links.get(&to.peer) {
             let down = matches!(link.state, LinkState::Down(_));
-            if !down || now < link.down_at + REDIAL_AFTER {
+            // Another address is another chance; the old one is left alone for a while.
+            let waits = link.addr == to.addr && now < link.down_at + REDIAL_AFTER;
+            if !down || waits {
                 return link.state.clone();
             }
         }
@@ -60,8 +64,13 @@ impl Links {
         if let Some(conn) = conn {
             self.by_conn.insert(conn, to.peer);
         }
-        let link =
-            Link { state: state.clone(), conn, give_up_at: now + DIAL_TIMEOUT, down_at: now };
+        let link = Link {
+            state: state.clone(),
+            addr: to.addr,
+            conn,
+            give_up_at: now + DIAL_TIMEOUT,
+            down_at: now,
+        };
         self.links.insert(to.peer, link);
         state
     }

@@ -19,7 +19,10 @@ use pangea_wire::{
     ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, shard_bytes, unit_header,
 };
 
-use crate::limits::{PATIENCE, SLOW_AFTER, SOURCE_AHEAD_PAGES};
+use crate::limits::{
+    LEAST_RATE, PATIENCE, SLOW_AFTER, SLOWER_THAN_QUICKEST, SOURCE_AHEAD_PAGES,
+    STREAM_PROGRESS_BYTES, STREAM_STALL,
+};
 use crate::links::LinkState;
 use crate::message::{ChunkSource, JobId, PutChunk, Report, ShardTarget};
 use crate::outgoing::{Outgoing, Pumped};
@@ -36,6 +39,8 @@ pub(crate) struct PutJob {
     units: Vec<Vec<Bytes>>,
     targets: Vec<Target>,
     stored_k_at: Option<Instant>,
+    // How long the quickest holder took from its stream's beginning to its receipt.
+    quickest: Option<Duration>,
     next_tick: Instant,
     context: TraceContext,
 }
@@ -51,8 +56,13 @@ struct Target {
     next_unit: usize,
     ended: bool,
     answer: FrameReader,
+    began: Instant,
+    // Its last sign of life.
     moved_at: Instant,
     moved_bytes: u64,
+    // Its pace: what was sent when it last got on by enough.
+    paced_at: Instant,
+    paced_bytes: u64,
     context: TraceContext,
 }
 
@@ -90,6 +100,7 @@ impl PutJob {
             units: vec![Vec::new(); n],
             targets,
             stored_k_at: None,
+            quickest: None,
             next_tick: now + TICK,
             context,
         };
@@ -257,18 +268,16 @@ impl PutJob {
                 }
                 _ => continue,
             };
-            // What the transport took, and the peer's acknowledgements of it.
-            let moved = target.out.taken() + shared.received_bytes(conn);
-            // A holder that has all we have so far is not slow: it waits for us.
-            let waits_for_us = target.next_unit == self.units[index].len() && !target.ended;
             if out_of_patience {
                 self.fail(shared, index, "the others were done long before it".to_owned());
-            } else if moved != target.moved_bytes || waits_for_us {
-                target.moved_bytes = moved;
-                target.moved_at = now;
-            } else if target.moved_at + SLOW_AFTER <= now {
-                let seconds = SLOW_AFTER.as_secs();
-                self.fail(shared, index, format!("it took nothing for {seconds} s"));
+                continue;
+            }
+            // A holder that has all we have so far is not slow: it waits for us.
+            let has_all = target.next_unit == self.units[index].len() && target.out.is_empty();
+            let waits_for_us = has_all && !target.ended;
+            let quickest = self.quickest;
+            if let Some(why) = target.slow(shared, conn, waits_for_us, quickest) {
+                self.fail(shared, index, why);
             }
         }
     }
@@ -339,7 +348,7 @@ impl PutJob {
                 let owner = Owner::Put(self.spec.job, index);
                 let Some(stream) = shared.open(conn, owner) else { return };
                 target.state = TargetState::Sending(conn, stream);
-                target.moved_at = shared.now;
+                target.sent_now(shared, conn);
                 target.context = shared.tracer.begin(&self.context, SpanKind::Shard, index as u64);
                 match self.header(shared, conn, index) {
                     Ok(header) => {
@@ -447,6 +456,8 @@ impl PutJob {
                         }
                     );
                     target.end(shared, Outcome::Done);
+                    let took = shared.now - target.began;
+                    self.quickest = Some(self.quickest.map_or(took, |least| least.min(took)));
                     self.targets[index].state = TargetState::Stored(Box::new(receipt));
                     if self.stored() >= self.spec.plan.code.k() {
                         self.stored_k_at.get_or_insert(shared.now);
@@ -512,10 +523,53 @@ impl Target {
             next_unit: 0,
             ended: false,
             answer: FrameReader::new(),
+            began: now,
             moved_at: now,
             moved_bytes: 0,
+            paced_at: now,
+            paced_bytes: 0,
             context: TraceContext::NONE,
         }
+    }
+
+    /// Its stream begins.
+    fn sent_now(&mut self, shared: &Shared, conn: ConnId) {
+        let now = shared.now;
+        (self.began, self.moved_at, self.paced_at) = (now, now, now);
+        self.moved_bytes = self.out.taken() + shared.received_bytes(conn);
+        self.paced_bytes = self.out.taken() + shared.sent_bytes(conn);
+    }
+
+    /// Why it is too slow, if it is.
+    fn slow(
+        &mut self,
+        shared: &Shared,
+        conn: ConnId,
+        waits_for_us: bool,
+        quickest: Option<Duration>,
+    ) -> Option<String> {
+        let now = shared.now;
+        // What the transport took, and any sign of life of the peer.
+        let moved = self.out.taken() + shared.received_bytes(conn);
+        if moved != self.moved_bytes || waits_for_us {
+            (self.moved_bytes, self.moved_at) = (moved, now);
+        } else if self.moved_at + SLOW_AFTER <= now {
+            return Some(format!("it took nothing for {} s", SLOW_AFTER.as_secs()));
+        }
+        // What the transport took, and what of it went out: a window that opens byte by byte, or
+        // a sign of life without a receipt, is no pace.
+        let paced = self.out.taken() + shared.sent_bytes(conn);
+        if paced >= self.paced_bytes + STREAM_PROGRESS_BYTES || waits_for_us {
+            (self.paced_bytes, self.paced_at) = (paced, now);
+        }
+        // With everything sent, the rest is the holder's disk's time.
+        let allowed = if self.ended && self.out.is_empty() { PATIENCE } else { STREAM_STALL };
+        if self.paced_at + allowed <= now {
+            return Some(format!("it took less than {LEAST_RATE} bytes a second"));
+        }
+        let longest = quickest.map(|least| least * SLOWER_THAN_QUICKEST + PATIENCE);
+        let outdone = longest.is_some_and(|longest| self.began + longest <= now);
+        outdone.then(|| "another was done long before it".to_owned())
     }
 
     /// The shard's way to its holder is over, for the recorder.

@@ -168,6 +168,11 @@ impl Shared {
         None
     }
 
+    /// Bytes that went to the peer so far, whatever they were.
+    pub(crate) fn sent_bytes(&self, conn: ConnId) -> u64 {
+        self.transport.conn_stats(conn).map_or(0, |stats| stats.sent.1)
+    }
+
     /// Bytes that came from the peer so far, acknowledgements included: its sign of life.
     pub(crate) fn received_bytes(&self, conn: ConnId) -> u64 {
         self.transport.conn_stats(conn).map_or(0, |stats| stats.received.1)

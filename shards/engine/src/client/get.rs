@@ -9,7 +9,7 @@ use pangea_base::{
 };
 use pangea_wire::{ChunkEntry, Label, Link, ManifestWalk, Step};
 
-use super::locate::{Found, Locate, NotFound};
+use super::locate::{Locate, NotFound};
 use super::{Numbers, Outbox, Trouble, note};
 use crate::content::ContentHash;
 use crate::limits::GET_EXTRA;
@@ -94,14 +94,15 @@ pub struct Get {
     locate: Locate,
     content_key: Arc<ContentKey>,
     read_key: ReadKey,
-    holders: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>>,
     walk: Option<ManifestWalk>,
-    page_asked: Option<AskId>,
+    page_asked: Option<(AskId, PeerId)>,
     // The peers that were not yet asked for the page in question.
     page_peers: Vec<PeerAddr>,
     chunks: VecDeque<(ChunkNumber, ChunkEntry)>,
     next_offset: u64,
     jobs: BTreeMap<JobId, Running>,
+    // Chunks whose holders were not found; more of them are looked for.
+    starved: Vec<Running>,
     // With an output in order: the chunk whose pages go out now, and pages of later ones.
     next_out: u32,
     held: BTreeMap<u32, (VecDeque<Page>, bool)>,
@@ -124,9 +125,24 @@ pub struct Get {
 struct Running {
     chunk: ChunkNumber,
     core: CoreId,
-    k: usize,
+    offset: u64,
+    entry: Arc<ChunkEntry>,
     // What its shards take while they are in memory.
     bytes: u64,
+    // Plaintext that was written, and pages that were handed over, in this attempt; and pages that
+    // were handed over in earlier ones and are not wanted again.
+    progress: u64,
+    pages: u64,
+    pages_before: u64,
+    // Good shards of the best attempt.
+    found: usize,
+}
+
+impl Running {
+    fn too_few(&self) -> GetError {
+        let (chunk, needed) = (self.chunk.0, self.entry.code().k());
+        GetError::TooFew { chunk, found: self.found, needed }
+    }
 }
 
 impl Get {
@@ -147,13 +163,13 @@ impl Get {
             locate,
             content_key: Arc::new(read_key.content_key()),
             read_key,
-            holders: BTreeMap::new(),
             walk: None,
             page_asked: None,
             page_peers: Vec::new(),
             chunks: VecDeque::new(),
             next_offset: 0,
             jobs: BTreeMap::new(),
+            starved: Vec::new(),
             next_out: 0,
             held: BTreeMap::new(),
             content: ContentHash::default(),
@@ -190,10 +206,16 @@ impl Get {
     pub fn handle(&mut self, report: Report) {
         match report {
             Report::Answered(id, answer) => self.answered(id, answer),
-            Report::GetProgress(_, bytes) => self.bytes_done += bytes,
+            Report::GetProgress(job, bytes) => {
+                self.bytes_done += bytes;
+                if let Some(running) = self.jobs.get_mut(&job) {
+                    running.progress += bytes;
+                }
+            }
             Report::Plain(job, page) => self.plain(job, page),
             Report::ChunkGot(job, leaves) => {
                 let Some(running) = self.jobs.remove(&job) else { return };
+                self.locate.holders.remove(&running.chunk);
                 self.content.add(running.chunk.0, leaves);
                 if self.output.is_none() {
                     self.held.entry(running.chunk.0).or_default().1 = true;
@@ -238,6 +260,7 @@ impl Get {
             self.outbox.send(running.core, Command::Cancel(job));
         }
         self.chunks.clear();
+        self.starved.clear();
         self.held.clear();
         self.finished = true;
     }
@@ -248,13 +271,45 @@ impl Get {
     }
 
     fn answered(&mut self, id: AskId, answer: Result<Answer, AskFailed>) {
-        if self.page_asked == Some(id) {
+        if let Some((asked, peer)) = self.page_asked
+            && asked == id
+        {
             self.page_asked = None;
-            return self.page(answer);
+            return self.page(peer, answer);
         }
-        match self.locate.answered(&mut self.outbox, id, answer) {
+        let answered = self.locate.answered(&mut self.outbox, id, answer);
+        self.learn_of_liars();
+        match answered {
             Ok(_) => self.locate_on(),
-            Err(not_found) => self.not_found(not_found),
+            // A chunk that waits for more holders ends with its own error.
+            Err(not_found) if self.walk.is_none() => self.not_found(not_found),
+            Err(_) => {}
+        }
+        self.feed_starved();
+    }
+
+    /// Who lied during the search is named, whatever comes of the get.
+    fn learn_of_liars(&mut self) {
+        for (peer, what) in self.locate.bad.drain(..) {
+            note(&mut self.bad_holders, peer, what);
+        }
+    }
+
+    /// Chunks that waited for another placement are tried again when one says something new; when
+    /// none does, they are not to be had.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.locate.is_looking() {
+            return;
+        }
+        if self.locate.fresh {
+            for running in std::mem::take(&mut self.starved) {
+                self.run_chunk(running);
+            }
+        } else if !self.locate.look_further(&mut self.outbox)
+            && let Some(running) = self.starved.first()
+        {
+            let error = running.too_few();
+            self.finish(Err(error));
         }
     }
 
@@ -265,7 +320,7 @@ impl Get {
         match self.locate.outcome() {
             None => {}
             Some(Err(not_found)) => self.not_found(not_found),
-            Some(Ok(Found { reader, holders })) => {
+            Some(Ok(reader)) => {
                 self.bytes_total = Some(reader.plaintext_bytes());
                 match reader.label(&self.read_key) {
                     Ok(label) => self.label = label,
@@ -273,7 +328,6 @@ impl Get {
                         return self.finish(Err(GetError::WrongKey(invalid.to_string())));
                     }
                 }
-                self.holders = holders;
                 self.walk = Some(ManifestWalk::new(reader));
             }
         }
@@ -281,14 +335,14 @@ impl Get {
 
     fn not_found(&mut self, not_found: NotFound) {
         self.troubles.append(&mut self.locate.troubles);
-        self.bad_holders.append(&mut self.locate.bad);
         let asked = self.locate.asked_count;
         self.finish(Err(not_found.told(asked)));
     }
 
     /// Keeps every core busy, and ends when nothing is left.
     fn deal(&mut self) {
-        if self.finished {
+        // Chunks that wait for holders go first, and keep their places.
+        if self.finished || !self.starved.is_empty() {
             return;
         }
         while !self.finished {
@@ -297,7 +351,8 @@ impl Get {
             self.start_chunk(core, chunk, entry);
         }
         let all_out = self.held.is_empty();
-        if self.ended && self.chunks.is_empty() && self.jobs.is_empty() && all_out {
+        let none_left = self.chunks.is_empty() && self.jobs.is_empty() && self.starved.is_empty();
+        if self.ended && none_left && all_out {
             let content = std::mem::take(&mut self.content);
             let bytes = self.next_offset;
             let label = self.label.take();
@@ -354,16 +409,19 @@ impl Get {
         let peer = self.page_peers.swap_remove(at);
         let core = self.outbox.any_core();
         let ask = Ask::Manifest(self.locate.locator(), hash);
-        self.page_asked = Some(self.outbox.ask(core, peer, ask));
+        self.page_asked = Some((self.outbox.ask(core, peer, ask), peer.peer));
     }
 
-    fn page(&mut self, answer: Result<Answer, AskFailed>) {
+    fn page(&mut self, from: PeerId, answer: Result<Answer, AskFailed>) {
         let Some(walk) = &mut self.walk else { return };
         let Step::Fetch(wanted) = walk.step() else { return };
         match answer {
             Ok(Answer::Blob(bytes)) => match walk.add(&bytes) {
                 Ok(()) => {}
-                Err(invalid) if invalid.blames_holder() => self.ask_page(wanted.hash),
+                Err(invalid) if invalid.blames_holder() => {
+                    note(&mut self.bad_holders, from, invalid.to_string());
+                    self.ask_page(wanted.hash);
+                }
                 Err(invalid) => self.finish(Err(GetError::WrongKey(invalid.to_string()))),
             },
             Ok(_) | Err(_) => self.ask_page(wanted.hash),
@@ -371,34 +429,47 @@ impl Get {
     }
 
     fn start_chunk(&mut self, core: CoreId, chunk: ChunkNumber, entry: ChunkEntry) {
-        let job = self.outbox.job();
-        let k = entry.code().k();
         let offset = self.next_offset;
         self.next_offset += entry.plaintext_bytes;
-        let holders = self.candidates(chunk);
+        let asked = (entry.code().k() + GET_EXTRA) as u64;
+        self.run_chunk(Running {
+            chunk,
+            core,
+            offset,
+            bytes: entry.shard_bytes * asked,
+            entry: Arc::new(entry),
+            progress: 0,
+            pages: 0,
+            pages_before: 0,
+            found: 0,
+        });
+    }
+
+    fn run_chunk(&mut self, running: Running) {
+        let job = self.outbox.job();
+        let Running { chunk, core, offset, .. } = running;
         let sink = match &self.output {
             Some(files) => ChunkSink::File(files[core.index()]),
             None => ChunkSink::Control,
         };
-        let asked = (k + GET_EXTRA) as u64;
-        self.jobs.insert(job, Running { chunk, core, k, bytes: entry.shard_bytes * asked });
         let get = GetChunk {
             job,
             chunk,
             offset,
-            entry: Arc::new(entry),
+            entry: running.entry.clone(),
             key: self.content_key.clone(),
             locator: self.locate.locator(),
-            holders,
+            holders: self.candidates(chunk),
             sink,
             context: self.outbox.context(),
         };
+        self.jobs.insert(job, running);
         self.outbox.send(core, Command::Get(Box::new(get)));
     }
 
     /// Who may have the chunk's shards: those that answer first, data before parity.
     fn candidates(&mut self, chunk: ChunkNumber) -> Vec<(ShardIndex, PeerAddr)> {
-        let mut holders = self.holders.remove(&chunk).unwrap_or_default();
+        let mut holders = self.locate.holders.get(&chunk).cloned().unwrap_or_default();
         let down = &self.down;
         holders.sort_by_key(|(index, peer)| (down.contains(peer), *index));
         let mut candidates = Vec::with_capacity(holders.len());
@@ -412,20 +483,32 @@ impl Get {
     }
 
     fn chunk_failed(&mut self, job: JobId, failed: GetChunkFailed) {
-        let Some(running) = self.jobs.remove(&job) else { return };
-        let chunk = running.chunk.0;
-        self.finish(Err(match failed {
-            GetChunkFailed::TooFew { found } => {
-                GetError::TooFew { chunk, found, needed: running.k }
+        let Some(mut running) = self.jobs.remove(&job) else { return };
+        if let GetChunkFailed::TooFew { found } = failed {
+            running.found = running.found.max(found);
+        }
+        let error = match failed {
+            // One holder's placement led nowhere: that need not be the shards' fault.
+            GetChunkFailed::TooFew { .. } if self.locate.look_further(&mut self.outbox) => {
+                self.bytes_done -= running.progress;
+                running.progress = 0;
+                running.pages_before = running.pages_before.max(running.pages);
+                running.pages = 0;
+                return self.starved.push(running);
             }
+            GetChunkFailed::TooFew { .. } => running.too_few(),
             GetChunkFailed::Undecodable(why) => GetError::WrongKey(why),
             GetChunkFailed::Output(why) => GetError::Output(why),
-        }));
+        };
+        self.finish(Err(error));
     }
 
     fn plain(&mut self, job: JobId, page: Page) {
-        let Some(running) = self.jobs.get(&job) else { return };
-        self.held.entry(running.chunk.0).or_default().0.push_back(page);
+        let Some(running) = self.jobs.get_mut(&job) else { return };
+        running.pages += 1;
+        if running.pages > running.pages_before {
+            self.held.entry(running.chunk.0).or_default().0.push_back(page);
+        }
     }
 
     /// A chunk whose last page is out makes way for the next.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use pangea_base::{
-    ChunkNumber, CoreId, Locator, ManifestId, PeerAddr, PeerId, ShardIndex, VerifyKey,
+    ChunkNumber, Code, CoreId, Locator, ManifestId, PeerAddr, PeerId, ShardIndex, VerifyKey,
 };
+use pangea_wire::limits::{HOLDERS_PER_SHARD_MAX, PLACEMENT_RECEIPTS_MAX};
 use pangea_wire::{ManifestReader, PlacementPage};
 
 use super::get::GetError;
@@ -14,6 +15,8 @@ use crate::message::{Answer, Ask, AskFailed, AskId};
 
 /// Peers asked at once for the manifest.
 const ASKED_AT_ONCE: usize = 8;
+/// A page of a placement that is followed by another has more receipts than this.
+const RECEIPTS_PER_PAGE_MIN: u64 = 4096;
 
 /// The search, its findings, and what it learnt of the peers.
 pub(crate) struct Locate {
@@ -24,12 +27,22 @@ pub(crate) struct Locate {
     waiting: Vec<PeerAddr>,
     asked: BTreeMap<AskId, (PeerAddr, Question)>,
     pub(crate) known: BTreeMap<PeerId, SocketAddr>,
+    // Those of them of whose address only a placement knows.
+    hearsay: BTreeSet<PeerId>,
     reader: Option<ManifestReader>,
+    chunk_count: u32,
     // Who sent a good manifest: asked for the placement first.
     sources: Vec<PeerAddr>,
-    placement: BTreeMap<u32, PlacementPage>,
-    placement_pages: Option<u32>,
     placement_asked: BTreeSet<PeerId>,
+    // The placement that is being read.
+    reading: Option<Reading>,
+    placement_found: bool,
+    // Something new was said since more was asked for.
+    pub(crate) fresh: bool,
+    // Who is said to hold what, by whichever placements were read. Anybody may have said so, and
+    // the receipts are only hints: a shard is verified against the manifest, its holder by TLS.
+    pub(crate) holders: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>>,
+    receipts: usize,
     pub(crate) asked_count: usize,
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) bad: Vec<Trouble>,
@@ -41,10 +54,11 @@ enum Question {
     Placement(u32),
 }
 
-/// What was found.
-pub(crate) struct Found {
-    pub(crate) reader: ManifestReader,
-    pub(crate) holders: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>>,
+/// One peer's placement on its way.
+struct Reading {
+    from: PeerAddr,
+    // Pages that did not come yet, the first one included.
+    left: u32,
 }
 
 /// Why nothing was found.
@@ -90,11 +104,16 @@ impl Locate {
             waiting,
             asked: BTreeMap::new(),
             known,
+            hearsay: BTreeSet::new(),
             reader: None,
+            chunk_count: 0,
             sources: Vec::new(),
-            placement: BTreeMap::new(),
-            placement_pages: None,
             placement_asked: BTreeSet::new(),
+            reading: None,
+            placement_found: false,
+            fresh: false,
+            holders: BTreeMap::new(),
+            receipts: 0,
             asked_count: 0,
             troubles: Vec::new(),
             bad: Vec::new(),
@@ -122,27 +141,33 @@ impl Locate {
             (Question::Placement(number), Ok(Answer::Blob(bytes))) => {
                 self.take_placement(outbox, peer, number, &bytes);
             }
-            (_, Ok(_)) => self.trouble(peer, "it answered another question".to_owned()),
+            (Question::Manifest, Ok(_)) => {
+                self.trouble(peer, "it answered another question".to_owned());
+            }
+            (Question::Placement(_), Ok(_)) => {
+                self.trouble(peer, "it answered another question".to_owned());
+                self.give_up_reading(peer);
+            }
             (Question::Manifest, Err(failed)) => self.trouble(peer, failed.to_string()),
             (Question::Placement(_), Err(failed)) => {
                 self.trouble(peer, format!("it did not give the placement: {failed}"));
+                self.give_up_reading(peer);
             }
         }
-        if self.reader.is_none() {
+        if self.chunk_count == 0 {
             self.ask_for_manifest(outbox);
-        } else if self.placement_pages.is_none() {
+        } else if !self.placement_found {
             self.ask_for_placement(outbox);
         }
         Ok(true)
     }
 
-    /// What was found, once it is all there; `None` while answers are awaited.
-    pub(crate) fn outcome(&mut self) -> Option<Result<Found, NotFound>> {
-        let all = self
-            .placement_pages
-            .is_some_and(|pages| self.placement.len() as u64 == u64::from(pages));
-        if all && let Some(reader) = self.reader.take() {
-            return Some(Ok(Found { reader, holders: self.holders() }));
+    /// The manifest, once the first placement is there too; `None` while answers are awaited.
+    pub(crate) fn outcome(&mut self) -> Option<Result<ManifestReader, NotFound>> {
+        if self.placement_found
+            && let Some(reader) = self.reader.take()
+        {
+            return Some(Ok(reader));
         }
         if !self.asked.is_empty() {
             return None;
@@ -152,6 +177,20 @@ impl Locate {
             (_, None) => NotFound::NoManifest,
             (_, Some(_)) => NotFound::NoPlacement,
         }))
+    }
+
+    /// What the placements say does not lead to the shards: another peer's is read too. False:
+    /// there is none left.
+    pub(crate) fn look_further(&mut self, outbox: &mut Outbox) -> bool {
+        self.placement_found = false;
+        self.fresh = false;
+        self.ask_for_placement(outbox);
+        self.is_looking()
+    }
+
+    /// Whether a placement, or the manifest of somebody who may have another, is awaited.
+    pub(crate) fn is_looking(&self) -> bool {
+        !self.placement_found && !self.asked.is_empty()
     }
 
     fn ask_for_manifest(&mut self, outbox: &mut Outbox) {
@@ -173,7 +212,8 @@ impl Locate {
         match ManifestReader::root(bytes, self.manifest, &self.key) {
             Ok(reader) => {
                 self.sources.push(from);
-                if self.reader.is_none() {
+                if self.chunk_count == 0 {
+                    self.chunk_count = reader.chunk_count();
                     self.reader = Some(reader);
                     self.ask_for_placement(outbox);
                 }
@@ -190,14 +230,14 @@ impl Locate {
 
     /// One source after the other is asked for the placement.
     fn ask_for_placement(&mut self, outbox: &mut Outbox) {
-        let busy = self.asked.values().any(|(_, q)| matches!(q, Question::Placement(_)));
-        if busy {
+        if self.reading.is_some() {
             return;
         }
         let fresh = |peer: &&PeerAddr| !self.placement_asked.contains(&peer.peer);
-        let Some(&peer) = self.sources.iter().find(fresh) else { return };
-        self.placement_asked.insert(peer.peer);
-        self.ask_page(outbox, peer, 0);
+        let Some(&from) = self.sources.iter().find(fresh) else { return };
+        self.placement_asked.insert(from.peer);
+        self.reading = Some(Reading { from, left: 1 });
+        self.ask_page(outbox, from, 0);
     }
 
     fn ask_page(&mut self, outbox: &mut Outbox, peer: PeerAddr, number: u32) {
@@ -205,34 +245,82 @@ impl Locate {
         self.asked.insert(id, (peer, Question::Placement(number)));
     }
 
+    fn give_up_reading(&mut self, from: PeerAddr) {
+        if self.reading.as_ref().is_some_and(|reading| reading.from == from) {
+            self.reading = None;
+            // Its other pages may still come, and nobody waits for them.
+            self.asked.retain(|_, (peer, question)| {
+                *peer != from || matches!(question, Question::Manifest)
+            });
+        }
+    }
+
     fn take_placement(&mut self, outbox: &mut Outbox, from: PeerAddr, number: u32, bytes: &[u8]) {
-        let page = match PlacementPage::parse(bytes, self.locator) {
-            Ok(page) if page.number == number => page,
-            Ok(_) => {
-                return note(&mut self.bad, from.peer, "it sent another placement page".to_owned());
+        let page = match self.placement_page(number, bytes) {
+            Ok(page) => page,
+            Err(what) => {
+                note(&mut self.bad, from.peer, what);
+                return self.give_up_reading(from);
             }
-            Err(invalid) => return note(&mut self.bad, from.peer, invalid.to_string()),
         };
         let pages = page.pages;
-        for holder in &page.holders {
-            self.known.entry(holder.peer).or_insert(holder.addr);
+        self.learn(page);
+        let Some(reading) = self.reading.as_mut().filter(|reading| reading.from == from) else {
+            return;
+        };
+        reading.left -= 1;
+        if number == 0 {
+            reading.left = pages - 1;
         }
-        self.placement.insert(number, page);
-        if self.placement_pages.is_none() {
-            self.placement_pages = Some(pages);
+        if reading.left == 0 {
+            self.reading = None;
+            self.placement_found = true;
+        } else if number == 0 {
             for number in 1..pages {
                 self.ask_page(outbox, from, number);
             }
         }
     }
 
-    fn holders(&self) -> BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>> {
-        let mut holders: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>> = BTreeMap::new();
-        // Receipts are hints here: a shard is verified against the manifest, its holder by TLS.
-        for receipt in self.placement.values().flat_map(|page| &page.receipts) {
-            holders.entry(receipt.chunk).or_default().push((receipt.index, receipt.holder));
+    /// A page that can be what was asked for, or what is wrong with it.
+    fn placement_page(&self, number: u32, bytes: &[u8]) -> Result<PlacementPage, String> {
+        let page = PlacementPage::parse(bytes, self.locator).map_err(|e| e.to_string())?;
+        if page.number != number {
+            return Err("it sent another placement page".to_owned());
         }
-        holders
+        let shards = u64::from(self.chunk_count) * Code::SHARDS_MAX as u64;
+        let receipts = shards * HOLDERS_PER_SHARD_MAX as u64;
+        if u64::from(page.pages) > receipts / RECEIPTS_PER_PAGE_MIN + 1 {
+            return Err("its placement is longer than the object's can be".to_owned());
+        }
+        Ok(page)
+    }
+
+    /// Takes a page's word for who holds what, and where they are.
+    fn learn(&mut self, page: PlacementPage) {
+        for holder in &page.holders {
+            // What the user or the link says is not changed by a holder's word; what one holder
+            // said is by another's, who is asked because the first one's led nowhere.
+            if !self.known.contains_key(&holder.peer) {
+                self.hearsay.insert(holder.peer);
+            }
+            if self.hearsay.contains(&holder.peer) {
+                let before = self.known.insert(holder.peer, holder.addr);
+                self.fresh |= before != Some(holder.addr);
+            }
+        }
+        for receipt in &page.receipts {
+            if receipt.chunk.0 >= self.chunk_count || self.receipts >= PLACEMENT_RECEIPTS_MAX {
+                continue;
+            }
+            let holders = self.holders.entry(receipt.chunk).or_default();
+            let said = (receipt.index, receipt.holder);
+            if !holders.contains(&said) {
+                holders.push(said);
+                self.receipts += 1;
+                self.fresh = true;
+            }
+        }
     }
 
     fn trouble(&mut self, peer: PeerAddr, why: String) {

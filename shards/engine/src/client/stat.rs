@@ -7,7 +7,7 @@ use pangea_base::{ChunkNumber, Code, CoreId, Hash, PeerAddr, PeerId, ShardIndex}
 use pangea_wire::{ChunkEntry, Link, ManifestWalk, ShardHeld, Step};
 
 use super::get::GetError;
-use super::locate::{Found, Locate, NotFound};
+use super::locate::{Locate, NotFound};
 use super::{Numbers, Outbox, Trouble};
 use crate::message::{Answer, Ask, AskFailed, AskId, Command, Report};
 
@@ -67,10 +67,9 @@ pub struct Stat {
     entries: BTreeMap<ChunkNumber, ChunkEntry>,
     walked: bool,
     bytes: u64,
-    promised: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>>,
     asked: BTreeMap<AskId, PeerId>,
     answers: BTreeMap<PeerId, Result<Vec<ShardHeld>, String>>,
-    all_asked: bool,
+    looks_further: bool,
     done: Option<Result<StatOutcome, GetError>>,
     finished: bool,
 }
@@ -90,10 +89,9 @@ impl Stat {
             entries: BTreeMap::new(),
             walked: false,
             bytes: 0,
-            promised: BTreeMap::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
-            all_asked: false,
+            looks_further: false,
             done: None,
             finished: false,
         };
@@ -153,24 +151,38 @@ impl Stat {
             match self.locate.outcome() {
                 None => return,
                 Some(Err(not_found)) => return self.not_found(not_found),
-                Some(Ok(Found { reader, holders })) => {
+                Some(Ok(reader)) => {
                     self.bytes = reader.plaintext_bytes();
-                    self.promised = holders;
                     self.walk = Some(ManifestWalk::new(reader));
                     self.ask_holders();
                 }
             }
         }
         self.walk_on();
-        if self.walked && self.all_asked && self.asked.is_empty() {
-            self.conclude();
+        if !self.walked || !self.asked.is_empty() || self.looks_further && self.locate.is_looking()
+        {
+            return;
         }
+        if std::mem::take(&mut self.looks_further) {
+            self.ask_holders();
+            return self.go_on();
+        }
+        // One holder's word is not enough to call an object lost: others are heard too.
+        let lost = self.chunks().iter().any(|chunk| chunk.losses_left() < 0);
+        if lost && self.locate.look_further(&mut self.outbox) {
+            self.looks_further = true;
+            return;
+        }
+        self.conclude();
     }
 
     fn ask_holders(&mut self) {
         let holders: BTreeSet<PeerId> =
-            self.promised.values().flatten().map(|(_, peer)| *peer).collect();
+            self.locate.holders.values().flatten().map(|(_, peer)| *peer).collect();
         for peer in holders {
+            if matches!(self.answers.get(&peer), Some(Ok(_))) {
+                continue;
+            }
             let Some(&addr) = self.locate.known.get(&peer) else {
                 self.answers.insert(peer, Err("its address is not known".to_owned()));
                 continue;
@@ -180,7 +192,6 @@ impl Stat {
             let id = self.outbox.ask(core, PeerAddr { peer, addr }, ask);
             self.asked.insert(id, peer);
         }
-        self.all_asked = true;
     }
 
     fn walk_on(&mut self) {
@@ -224,16 +235,21 @@ impl Stat {
         }
     }
 
-    fn conclude(&mut self) {
+    fn chunks(&self) -> Vec<ChunkStat> {
         let mut chunks = Vec::new();
         for (&chunk, entry) in &self.entries {
-            let promised = self.promised.get(&chunk).map_or(&[][..], Vec::as_slice);
+            let promised = self.locate.holders.get(&chunk).map_or(&[][..], Vec::as_slice);
             let check = |&(index, peer): &(ShardIndex, PeerId)| {
                 (index, peer, self.confirms(peer, chunk, index, entry))
             };
             let shards = promised.iter().map(check).collect();
             chunks.push(ChunkStat { chunk, code: entry.code(), shards });
         }
+        chunks
+    }
+
+    fn conclude(&mut self) {
+        let chunks = self.chunks();
         let mut counts: BTreeMap<PeerId, (usize, usize)> = BTreeMap::new();
         for (_, peer, there) in chunks.iter().flat_map(|chunk| &chunk.shards) {
             let count = counts.entry(*peer).or_default();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use pangea_base::{CoreId, PeerId};
+use pangea_base::{CoreId, PeerId, UnixTime};
 use pangea_store::{BlobKey, WriteId};
 use pangea_trace::{LABEL_BYTES, Label, Outcome, SpanKind, TraceContext};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
@@ -18,7 +18,10 @@ use pangea_wire::{
 
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
-use crate::limits::{OWN_STALL, SERVED_STREAMS_MAX, STREAM_PROGRESS_BYTES, STREAM_STALL};
+use crate::limits::{
+    LEASE_MAX, LEASE_SLACK, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
+    STREAM_PROGRESS_BYTES, STREAM_STALL,
+};
 use crate::message::Message;
 use crate::outgoing::{Outgoing, Pumped};
 use crate::request;
@@ -31,6 +34,8 @@ use store::{Bill, BlobWriting, OrphanShard, ShardWriting};
 pub(crate) struct Serve {
     requests: BTreeMap<u64, Request>,
     next: u64,
+    // Requests open of each peer, whatever its connections.
+    by_peer: BTreeMap<PeerId, usize>,
     by_write: BTreeMap<WriteId, u64>,
     // Requests that found no free page; tried again every turn.
     starved: BTreeSet<u64>,
@@ -59,9 +64,12 @@ struct Request {
     reader: FrameReader,
     stage: Stage,
     out: Outgoing,
-    // When it last got on by enough, and by how many bytes since then.
+    // When it last got on by enough, and by how many bytes since then. Time in which it waits for
+    // this node does not count.
     moved_at: Instant,
     moved_bytes: u64,
+    // When it last was for the peer to go on.
+    peers_turn_at: Instant,
     context: TraceContext,
 }
 
@@ -128,11 +136,14 @@ impl Serve {
         let (Some(peer), Some(remote)) = (peer, remote) else {
             return shared.refuse_stream(conn, stream, request::BUSY);
         };
-        if self.requests.len() >= SERVED_STREAMS_MAX || self.closing {
+        let of_peer = self.by_peer.entry(peer).or_default();
+        let too_many = *of_peer >= SERVED_STREAMS_PER_PEER_MAX;
+        if too_many || self.requests.len() >= SERVED_STREAMS_MAX || self.closing {
             shared.refuse_stream(conn, stream, request::BUSY);
             self.refused += 1;
-            return;
+            return self.forget_idle(peer);
         }
+        *of_peer += 1;
         self.next += 1;
         self.served += 1;
         let (stage, context) =
@@ -153,6 +164,7 @@ impl Serve {
             out: Outgoing::default(),
             moved_at: shared.now,
             moved_bytes: 0,
+            peers_turn_at: shared.now,
             context,
         };
         self.requests.insert(self.next, request);
@@ -236,12 +248,9 @@ impl Serve {
         for id in std::mem::take(&mut self.starved) {
             self.run(shared, id);
         }
-        let stalled = |(&id, request): (&u64, &Request)| {
-            // What waits for our own disk or ledger is not the peer's fault.
-            let most = if request.waits_for_us() { OWN_STALL } else { STREAM_STALL };
-            (request.moved_at + most <= shared.now).then_some(id)
-        };
-        let stalled: Vec<u64> = self.requests.iter().filter_map(stalled).collect();
+        let now = shared.now;
+        let stalled = |(&id, request): (&u64, &mut Request)| request.stalls(now).then_some(id);
+        let stalled: Vec<u64> = self.requests.iter_mut().filter_map(stalled).collect();
         for id in stalled {
             self.end(shared, id, request::STALLED);
         }
@@ -333,6 +342,12 @@ impl Serve {
         }
     }
 
+    fn forget_idle(&mut self, peer: PeerId) {
+        if self.by_peer.get(&peer) == Some(&0) {
+            self.by_peer.remove(&peer);
+        }
+    }
+
     fn misbehaved(&mut self, shared: &mut Shared, id: u64, sent: &PeerSent) -> Next {
         if let Some(request) = self.requests.get(&id) {
             tracing::debug!(peer = %request.peer, core = shared.core.0, "a request is refused: {sent}");
@@ -343,6 +358,10 @@ impl Serve {
 
     fn end(&mut self, shared: &mut Shared, id: u64, code: u32) {
         let Some(mut request) = self.requests.remove(&id) else { return };
+        if let Some(open) = self.by_peer.get_mut(&request.peer) {
+            *open -= 1;
+        }
+        self.forget_idle(request.peer);
         let ended = if code == request::DONE { Outcome::Done } else { Outcome::Failed };
         shared.tracer.end(&request.context, SpanKind::Serve, ended, request.out.taken());
         self.starved.remove(&id);
@@ -372,6 +391,17 @@ impl Request {
             self.moved_at = now;
             self.moved_bytes = 0;
         }
+    }
+
+    /// Whether nothing has come of it for too long.
+    fn stalls(&mut self, now: Instant) -> bool {
+        if self.waits_for_us() {
+            // What waits for our own disk or ledger is not the peer's fault.
+            (self.moved_at, self.moved_bytes) = (now, 0);
+            return self.peers_turn_at + OWN_STALL <= now;
+        }
+        self.peers_turn_at = now;
+        self.moved_at + STREAM_STALL <= now
     }
 
     /// Whether what it brought is being made durable.
@@ -419,7 +449,12 @@ impl Request {
 
     fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
-        let RouteRequest::FindRoutes { locator, bytes, .. } = asked;
+        let RouteRequest::FindRoutes { locator, bytes, lease } = asked;
+        if is_too_long(lease, shared.wall) {
+            let refusal = Some(StoreRefusal::BadRequest);
+            self.answer(&RouteResponse { peers: Vec::new(), grants: Vec::new(), refusal });
+            return Ok(Some(()));
+        }
         let question = LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         self.stage = Stage::Granting;
@@ -434,4 +469,9 @@ impl Request {
         };
         self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
     }
+}
+
+/// Whether a lease ends later than this node promises anything for.
+fn is_too_long(lease: UnixTime, wall: UnixTime) -> bool {
+    lease > wall.after(LEASE_MAX + LEASE_SLACK)
 }

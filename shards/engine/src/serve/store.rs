@@ -12,7 +12,7 @@ use pangea_wire::{
     StoreResponse, StoreTrailer,
 };
 
-use super::{Next, PROVEN_MAX, Serve, Stage};
+use super::{Next, PROVEN_MAX, Serve, Stage, is_too_long};
 use crate::holdings::{Asker, Delivery};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::message::{HoldingAnswer, Message};
@@ -230,6 +230,11 @@ impl Serve {
             Ok(None) => return self.read(shared, id),
             Err(sent) => return self.misbehaved(shared, id, &sent),
         };
+        if let StoreRequest::PutShard(header) = &asked
+            && is_too_long(header.lease, shared.wall)
+        {
+            return self.refuse(id, StoreRefusal::BadRequest);
+        }
         if let Err(refusal) = self.prove(shared, id, &asked) {
             return self.refuse(id, refusal);
         }
@@ -553,7 +558,9 @@ fn refusal(refused: &StoreRefused) -> StoreRefusal {
         | StoreRefused::TooManyWrites { .. } => StoreRefusal::Busy,
         StoreRefused::TooLong { limit } => StoreRefusal::TooLong { limit: *limit },
         StoreRefused::Full { .. } | StoreRefused::TooMany { .. } => StoreRefusal::Full,
-        StoreRefused::NotReady | StoreRefused::NoPartition => StoreRefusal::NotAccepting,
+        // Still opening what is on disk: soon it is otherwise.
+        StoreRefused::NotReady => StoreRefusal::Busy,
+        StoreRefused::NoPartition => StoreRefusal::NotAccepting,
         StoreRefused::Poisoned => StoreRefusal::Internal,
     }
 }
