@@ -7,7 +7,7 @@ mod plain;
 use pangea_base::{CoreId, UnixTime};
 
 pub use pair::{Network, Node, Pair, Which};
-pub use plain::PlainCrypto;
+pub use plain::{FORGED_TAG, PlainCrypto, Witness};
 
 use crate::{Config, Congestion, Limits};
 

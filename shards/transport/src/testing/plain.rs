@@ -1,6 +1,6 @@
 use std::any::Any;
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use pangea_base::{Hash, PeerId};
@@ -15,6 +15,9 @@ use crate::conn::{ALERT_ACCESS_DENIED, ALERT_NO_APPLICATION_PROTOCOL};
 use crate::{ALPN, Crypto, Dial, Found};
 
 const TAG_BYTES: usize = 16;
+/// A packet with this in the place of its checksum is taken as it is: what a peer that has the keys
+/// and keeps no rule could send.
+pub const FORGED_TAG: [u8; TAG_BYTES] = *b"a peer forged it";
 
 /// Sessions that hide nothing but are reproducible and cheap: packets carry a checksum instead of a
 /// seal, and a peer's word is its proof. For simulation only.
@@ -22,17 +25,50 @@ const TAG_BYTES: usize = 16;
 pub struct PlainCrypto {
     me: PeerId,
     alpn: Vec<u8>,
+    witness: Option<Witness>,
 }
 
 impl PlainCrypto {
     /// Sessions that claim to be `me`.
     pub fn new(me: PeerId) -> PlainCrypto {
-        PlainCrypto { me, alpn: ALPN.to_vec() }
+        PlainCrypto { me, alpn: ALPN.to_vec(), witness: None }
+    }
+
+    /// The same, and every packet number that is used under a key is told to `witness`.
+    pub fn watched(me: PeerId, witness: Witness) -> PlainCrypto {
+        PlainCrypto { witness: Some(witness), ..PlainCrypto::new(me) }
     }
 
     /// Speaks another application protocol.
     pub fn speaking(me: PeerId, alpn: &[u8]) -> PlainCrypto {
-        PlainCrypto { me, alpn: alpn.to_vec() }
+        PlainCrypto { alpn: alpn.to_vec(), ..PlainCrypto::new(me) }
+    }
+}
+
+/// Remembers the packet numbers that were used under each key: none may be used twice, or two
+/// packets would be sealed with one nonce.
+#[derive(Clone, Default)]
+pub struct Witness(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    // Numbers go up under a key, so the last one is enough.
+    last: BTreeMap<u64, u64>,
+    twice: Option<(u64, u64)>,
+}
+
+impl Witness {
+    /// The first key and packet number that were used twice.
+    pub fn twice(&self) -> Option<(u64, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).twice
+    }
+
+    fn sees(&self, key: u64, packet: u64) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.last.insert(key, packet);
+        if before.is_some_and(|before| before >= packet) {
+            seen.twice.get_or_insert((key, packet));
+        }
     }
 }
 
@@ -62,7 +98,7 @@ struct PlainClient {
 
 impl ServerConfig for PlainServer {
     fn initial_keys(&self, _: u32, dst_cid: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
-        Ok(keys(mix(INITIAL, dst_cid), Side::Server))
+        Ok(keys(mix(INITIAL, dst_cid), Side::Server, None))
     }
 
     fn retry_tag(&self, _: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {
@@ -190,7 +226,8 @@ impl PlainSession {
 
 impl Session for PlainSession {
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
-        keys(mix(INITIAL, dst_cid), side)
+        // Known to everybody (RFC 9001 section 5.2), and the same again for a repeated Initial.
+        keys(mix(INITIAL, dst_cid), side, None)
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -231,13 +268,14 @@ impl Session for PlainSession {
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         let (bytes, generation) = self.flights.pop_front()?;
         buf.extend_from_slice(&bytes);
-        Some(keys(mix(self.secret, &generation?.to_le_bytes()), self.side))
+        let seed = mix(self.secret, &generation?.to_le_bytes());
+        Some(keys(seed, self.side, self.crypto.witness.as_ref()))
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
         self.updates += 1;
         let seed = mix(self.secret, &(1000 + self.updates).to_le_bytes());
-        Some(keys(seed, self.side).packet)
+        Some(keys(seed, self.side, self.crypto.witness.as_ref()).packet)
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
@@ -301,7 +339,7 @@ fn mix(seed: u64, bytes: &[u8]) -> u64 {
     sum
 }
 
-fn keys(seed: u64, side: Side) -> Keys {
+fn keys(seed: u64, side: Side, witness: Option<&Witness>) -> Keys {
     let to_server = mix(seed, b"to server");
     let to_client = mix(seed, b"to client");
     let (local, remote) = match side {
@@ -310,7 +348,10 @@ fn keys(seed: u64, side: Side) -> Keys {
     };
     Keys {
         header: KeyPair { local: Box::new(Bare), remote: Box::new(Bare) },
-        packet: KeyPair { local: Box::new(Checksum(local)), remote: Box::new(Checksum(remote)) },
+        packet: KeyPair {
+            local: Box::new(Checksum { key: local, witness: witness.cloned() }),
+            remote: Box::new(Checksum { key: remote, witness: None }),
+        },
     }
 }
 
@@ -327,16 +368,22 @@ impl HeaderKey for Bare {
     }
 }
 
-struct Checksum(u64);
+struct Checksum {
+    key: u64,
+    witness: Option<Witness>,
+}
 
 impl Checksum {
     fn sum(&self, packet: u64, header: &[u8], payload: &[u8]) -> [u8; 8] {
-        mix(mix(self.0 ^ packet, header), payload).to_le_bytes()
+        mix(mix(self.key ^ packet, header), payload).to_le_bytes()
     }
 }
 
 impl PacketKey for Checksum {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        if let Some(witness) = &self.witness {
+            witness.sees(self.key, packet);
+        }
         let (header, sealed) = buf.split_at_mut(header_len);
         let (payload, tag) = sealed.split_at_mut(sealed.len() - TAG_BYTES);
         tag.fill(0);
@@ -350,7 +397,7 @@ impl PacketKey for Checksum {
         payload: &mut BytesMut,
     ) -> Result<(), CryptoError> {
         let (plain, tag) = payload.split_last_chunk::<TAG_BYTES>().ok_or(CryptoError)?;
-        if tag[..8] != self.sum(packet, header, plain) {
+        if *tag != FORGED_TAG && tag[..8] != self.sum(packet, header, plain) {
             return Err(CryptoError);
         }
         payload.truncate(payload.len() - TAG_BYTES);
