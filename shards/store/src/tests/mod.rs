@@ -2,6 +2,7 @@
 
 mod corrupt;
 mod crash;
+mod disk;
 mod faults;
 mod model;
 mod rig;
