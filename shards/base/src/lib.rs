@@ -14,7 +14,10 @@ mod ids;
 mod keys;
 #[allow(unsafe_code)]
 mod page;
+mod sync;
 mod wake;
+#[cfg(loom)]
+pub mod watched;
 
 pub use addr::{AddrInvalid, PeerAddr};
 pub use code::Code;

@@ -5,7 +5,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Every page begins at a multiple of this: what O_DIRECT asks of every common disk.
 pub const PAGE_ALIGN: usize = 4096;
@@ -100,11 +101,12 @@ impl Page {
 
     /// The whole page, whatever its length.
     pub fn whole_mut(&mut self) -> &mut [u8] {
+        self.slab.written(self.index);
         let (start, bytes) = (self.slab.address(self.index), self.slab.page_bytes);
         // WHY: pages of one slab are handed out by number, which the borrow checker cannot follow.
         // SAFETY: `index` was popped from the free list and is in no other Page, so this is the
         //   only reference into its bytes; all of them were initialised before the first pop.
-        // CHECKED: tests::pages_never_overlap, tests::two_threads_never_hold_the_same_page.
+        // CHECKED: tests::pages_never_overlap, tests::two_threads_never_hold_the_same_page, model.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), bytes) }
     }
 }
@@ -112,6 +114,7 @@ impl Page {
 impl Deref for Page {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
+        self.slab.read(self.index);
         let start = self.slab.address(self.index);
         // SAFETY: as in `whole_mut`, for reading; length never exceeds the page.
         // CHECKED: the same tests.
@@ -160,10 +163,13 @@ struct Slab {
     fresh: AtomicU32,
     out: AtomicU32,
     pinned: AtomicBool,
+    // The bytes of each page, as the model sees them.
+    #[cfg(loom)]
+    bytes: Box<[loom::cell::UnsafeCell<()>]>,
 }
 
 // SAFETY: the slab is memory that only Pages touch, each its own part; all bookkeeping is atomic.
-// CHECKED: tests::two_threads_never_hold_the_same_page.
+// CHECKED: tests::two_threads_never_hold_the_same_page, model.
 unsafe impl Send for Slab {}
 // SAFETY: as above.
 unsafe impl Sync for Slab {}
@@ -188,7 +194,21 @@ impl Slab {
             fresh: AtomicU32::new(0),
             out: AtomicU32::new(0),
             pinned: AtomicBool::new(false),
+            #[cfg(loom)]
+            bytes: (0..pages).map(|_| loom::cell::UnsafeCell::new(())).collect(),
         }
+    }
+
+    /// Tells the model, if there is one, that a page's bytes are read now.
+    fn read(&self, _index: u32) {
+        #[cfg(loom)]
+        self.bytes[_index as usize].with(|_| ());
+    }
+
+    /// Tells the model, if there is one, that a page's bytes are written now.
+    fn written(&self, _index: u32) {
+        #[cfg(loom)]
+        self.bytes[_index as usize].with_mut(|_| ());
     }
 
     fn address(&self, index: u32) -> NonNull<u8> {
@@ -225,6 +245,7 @@ impl Slab {
     fn pop_fresh(&self) -> Option<u32> {
         let bump = |fresh| (fresh < self.pages).then_some(fresh + 1);
         let index = self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bump).ok()?;
+        self.written(index);
         // SAFETY: the page was never handed out, so nobody else refers to its bytes.
         // CHECKED: tests::pages_never_overlap.
         unsafe { self.address(index).write_bytes(0, self.page_bytes) };
@@ -267,6 +288,7 @@ impl Slab {
 
     #[cfg(target_os = "linux")]
     fn give_back(&self, index: u32) {
+        self.written(index);
         // WHY: an idle node has to be small also after load.
         // SAFETY: the page is off the free list and in no Page; private anonymous memory reads
         //   as zeros after MADV_DONTNEED, so it stays initialised. A pinned slab never gets here.
@@ -300,7 +322,9 @@ pub fn release_free_memory() {
     };
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

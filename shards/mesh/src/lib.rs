@@ -36,8 +36,12 @@
 mod actors;
 mod bell;
 mod ends;
+#[cfg(all(test, not(loom)))]
+mod loops;
 #[cfg(all(test, loom))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod nodes;
 mod ring;
 #[cfg(all(test, not(loom)))]
 mod schedules;
