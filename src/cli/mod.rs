@@ -132,6 +132,12 @@ fn run_with(arguments: Vec<OsString>) -> u8 {
     }
 }
 
+/// Parses a command line and does nothing of it. For tests of what may be typed.
+#[doc(hidden)]
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::Error> {
+    Cli::try_parse_from(arguments).map(drop)
+}
+
 fn dispatch(command: Command, context: &mut Context) -> Result<u8, Failure> {
     match command {
         Command::Node(args) => node::run(&args, context),

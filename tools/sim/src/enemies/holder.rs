@@ -1,0 +1,489 @@
+//! A holder in memory that speaks the whole protocol, with hooks at which a vice departs from
+//! honesty.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use pangea_base::{ChunkNumber, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
+use pangea_transport::{ConnId, Event, ReadOutcome, StreamId};
+use pangea_wire::{
+    AUTH_EXPORTER_LABEL, BlobBody, Channel, FetchRefusal, FetchRequest, FetchResponse, FrameReader,
+    Grant, Message, PeerSent, Ping, Pong, Protocol, PutBody, PutPart, Receipt, RouteRequest,
+    RouteResponse, ShardBegins, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, frame,
+    limits::PAGE_BYTES_MAX, table_bytes,
+};
+
+use super::body::{Body, Conduct, Habits};
+use super::keep::Keep;
+use super::talk::{Drip, End, Hearing, Saying};
+
+/// How long a grant of an honest holder holds.
+pub(super) const GRANT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
+/// Its code for a stream that it ends because the other side broke the protocol.
+const MISBEHAVED: u32 = 2;
+
+/// What somebody wants of the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Routes {
+        locator: Locator,
+        bytes: u64,
+    },
+    /// The trailer is there once all of it is.
+    PutShard {
+        key: ShardKey,
+        lease: UnixTime,
+        trailer: Option<StoreTrailer>,
+    },
+    PutManifest {
+        locator: Locator,
+        page: Hash,
+    },
+    PutPlacement {
+        locator: Locator,
+        page: u32,
+    },
+    GetShard {
+        key: ShardKey,
+        first_group: u32,
+    },
+    GetManifest {
+        locator: Locator,
+        page: Hash,
+    },
+    GetPlacement {
+        locator: Locator,
+        page: u32,
+    },
+    Stat {
+        locator: Locator,
+        after: Option<(ChunkNumber, ShardIndex)>,
+    },
+    Ping {
+        nonce: [u8; 16],
+    },
+}
+
+impl Asked {
+    pub fn is_put(&self) -> bool {
+        use Asked::{PutManifest, PutPlacement, PutShard};
+        matches!(self, PutShard { .. } | PutManifest { .. } | PutPlacement { .. })
+    }
+
+    pub fn is_fetch(&self) -> bool {
+        use Asked::{GetManifest, GetPlacement, GetShard, Stat};
+        matches!(self, GetShard { .. } | GetManifest { .. } | GetPlacement { .. } | Stat { .. })
+    }
+}
+
+/// What a vice works with.
+pub(super) struct Desk<'a> {
+    pub body: &'a mut Body,
+    pub keep: &'a mut Keep,
+    /// Who asks.
+    pub peer: PeerId,
+}
+
+/// A departure from honesty. Everything that it does not name is done as an honest holder would.
+pub(super) trait Vice {
+    fn habits(&self) -> Habits {
+        Habits::HONEST
+    }
+
+    /// How it listens, once it knows what is wanted; also whether it ever answers.
+    fn hearing(&mut self, _desk: &mut Desk<'_>, _asked: &Asked) -> Hearing {
+        Hearing::Freely
+    }
+
+    /// So many bytes of a shard came; a code ends the stream at once.
+    fn unit(&mut self, _desk: &mut Desk<'_>, _bytes: u64) -> Option<u32> {
+        None
+    }
+
+    /// What it says instead of the honest answer.
+    fn answer(&mut self, desk: &mut Desk<'_>, asked: &Asked, honest: Saying) -> Saying;
+
+    /// Somebody was turned away below the protocol.
+    fn rejected(&mut self, _body: &mut Body) {}
+}
+
+/// The holder.
+pub(super) struct Holder {
+    vice: Box<dyn Vice>,
+    keep: Keep,
+    streams: BTreeMap<(ConnId, StreamId), Serving>,
+}
+
+/// A stream that somebody opened.
+struct Serving {
+    peer: PeerId,
+    reader: FrameReader,
+    stage: Stage,
+    hearing: Hearing,
+    hears: Drip,
+    saying: Saying,
+    says: Drip,
+}
+
+enum Stage {
+    Protocol,
+    Message(Protocol),
+    Shard { key: ShardKey, lease: UnixTime, body: PutBody, bytes: BytesMut },
+    Blob { asked: Asked, body: BlobBody },
+    Answering,
+}
+
+/// What came of looking at what has arrived.
+enum Parsed {
+    NeedBytes,
+    More,
+    Whole(Asked, Saying),
+    Reset(u32),
+}
+
+impl Holder {
+    pub fn new(vice: impl Vice + 'static) -> Holder {
+        Holder { vice: Box::new(vice), keep: Keep::default(), streams: BTreeMap::new() }
+    }
+
+    pub fn habits(&self) -> Habits {
+        self.vice.habits()
+    }
+
+    fn opened(&mut self, body: &mut Body, conn: ConnId, stream: StreamId) {
+        let Some(peer) = body.transport.peer(conn) else { return };
+        let serving = Serving {
+            peer,
+            reader: FrameReader::new(),
+            stage: Stage::Protocol,
+            hearing: Hearing::Freely,
+            hears: Drip::new(body.now),
+            saying: Saying::nothing(),
+            says: Drip::new(body.now),
+        };
+        self.streams.insert((conn, stream), serving);
+        self.run(body, conn, stream);
+    }
+
+    fn run(&mut self, body: &mut Body, conn: ConnId, stream: StreamId) {
+        let Some(mut serving) = self.streams.remove(&(conn, stream)) else { return };
+        if self.step(body, conn, stream, &mut serving) {
+            self.streams.insert((conn, stream), serving);
+        }
+    }
+
+    /// True: the stream goes on.
+    fn step(
+        &mut self,
+        body: &mut Body,
+        conn: ConnId,
+        stream: StreamId,
+        serving: &mut Serving,
+    ) -> bool {
+        while !matches!(serving.stage, Stage::Answering) {
+            let mut desk = Desk { body, keep: &mut self.keep, peer: serving.peer };
+            match parse(&mut desk, self.vice.as_mut(), conn, serving) {
+                Parsed::More => {}
+                Parsed::NeedBytes => match serving.read(body, conn, stream) {
+                    Some(true) => {}
+                    Some(false) => return true,
+                    None => return false,
+                },
+                Parsed::Reset(code) => {
+                    let _ = body.transport.reset(conn, stream, code);
+                    let _ = body.transport.stop(conn, stream, code);
+                    return false;
+                }
+                Parsed::Whole(asked, honest) => {
+                    serving.stage = Stage::Answering;
+                    let mut desk = Desk { body, keep: &mut self.keep, peer: serving.peer };
+                    if serving.hearing != Hearing::Never {
+                        serving.saying = self.vice.answer(&mut desk, &asked, honest);
+                    }
+                }
+            }
+        }
+        serving.saying.pump(body, conn, stream, &mut serving.says)
+    }
+
+    fn keys(&self) -> Vec<(ConnId, StreamId)> {
+        self.streams.keys().copied().collect()
+    }
+}
+
+impl Conduct for Holder {
+    fn event(&mut self, body: &mut Body, event: Event) {
+        match event {
+            Event::StreamOpened { conn, stream } => self.opened(body, conn, stream),
+            Event::Readable { conn, stream } | Event::Writable { conn, stream } => {
+                self.run(body, conn, stream);
+            }
+            Event::Stopped { conn, stream, .. } => {
+                self.streams.remove(&(conn, stream));
+            }
+            Event::Closed { conn, .. } => self.streams.retain(|(at, _), _| *at != conn),
+            Event::Rejected { .. } => self.vice.rejected(body),
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, body: &mut Body) {
+        let now = body.now;
+        for (conn, stream) in self.keys() {
+            if self.streams[&(conn, stream)].deadline().is_some_and(|at| at <= now) {
+                self.run(body, conn, stream);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.streams.values().filter_map(Serving::deadline).min()
+    }
+}
+
+impl Serving {
+    fn deadline(&self) -> Option<Instant> {
+        match (&self.stage, self.hearing) {
+            (Stage::Answering, _) => self.saying.deadline(&self.says),
+            (_, Hearing::Drip(_)) => Some(self.hears.next()),
+            _ => None,
+        }
+    }
+
+    /// Takes in what it wants to hear: whether there was anything, and whether it goes on at all.
+    fn read(&mut self, body: &mut Body, conn: ConnId, stream: StreamId) -> Option<bool> {
+        let most = match self.hearing {
+            Hearing::Freely => self.reader.room(),
+            Hearing::Never => return Some(false),
+            Hearing::Drip(rate) => match self.hears.allows(body.now, rate) {
+                0 => return Some(false),
+                bytes => bytes,
+            },
+        };
+        match body.transport.read(conn, stream, most) {
+            Ok(ReadOutcome::Data(bytes)) => {
+                if matches!(self.hearing, Hearing::Drip(_)) {
+                    body.did("bytes taken drop by drop");
+                    self.hears.took(bytes.len());
+                }
+                self.reader.push(bytes);
+                Some(true)
+            }
+            Ok(ReadOutcome::Blocked) => Some(false),
+            Ok(ReadOutcome::Finished) | Err(_) => None,
+        }
+    }
+}
+
+/// Takes the next thing out of what arrived.
+fn parse(desk: &mut Desk<'_>, vice: &mut dyn Vice, conn: ConnId, serving: &mut Serving) -> Parsed {
+    let parsed = match &mut serving.stage {
+        Stage::Protocol => serving.reader.protocol().map(|protocol| match protocol {
+            Some(protocol) => {
+                serving.stage = Stage::Message(protocol);
+                Parsed::More
+            }
+            None => Parsed::NeedBytes,
+        }),
+        Stage::Message(protocol) => match *protocol {
+            Protocol::Store => store(desk, vice, conn, serving),
+            Protocol::Route => message::<RouteRequest>(serving, |asked| {
+                let RouteRequest::FindRoutes { locator, bytes, .. } = asked;
+                Asked::Routes { locator, bytes }
+            })
+            .map(|parsed| finish(desk, vice, serving, parsed)),
+            Protocol::Fetch => message::<FetchRequest>(serving, |asked| match asked {
+                FetchRequest::GetShard { key, first_group } => Asked::GetShard { key, first_group },
+                FetchRequest::GetManifest { locator, page } => Asked::GetManifest { locator, page },
+                FetchRequest::GetPlacement { locator, page } => {
+                    Asked::GetPlacement { locator, page }
+                }
+                FetchRequest::Stat { locator, after } => Asked::Stat { locator, after },
+            })
+            .map(|parsed| finish(desk, vice, serving, parsed)),
+            Protocol::Ping => message::<Ping>(serving, |ping| Asked::Ping { nonce: ping.nonce })
+                .map(|parsed| finish(desk, vice, serving, parsed)),
+        },
+        Stage::Shard { .. } => shard(desk, vice, serving),
+        Stage::Blob { asked, body } => {
+            let asked = *asked;
+            body.next(&mut serving.reader).map(|bytes| match bytes {
+                None => Parsed::NeedBytes,
+                Some(bytes) => Parsed::Whole(asked, keep_blob(desk, &asked, bytes)),
+            })
+        }
+        Stage::Answering => Ok(Parsed::NeedBytes),
+    };
+    parsed.unwrap_or(Parsed::Reset(MISBEHAVED))
+}
+
+fn message<M: Message>(
+    serving: &mut Serving,
+    asked: impl FnOnce(M) -> Asked,
+) -> Result<Option<Asked>, PeerSent> {
+    Ok(serving.reader.message::<M>()?.map(asked))
+}
+
+/// A question that is whole with its message.
+fn finish(
+    desk: &mut Desk<'_>,
+    vice: &mut dyn Vice,
+    serving: &mut Serving,
+    asked: Option<Asked>,
+) -> Parsed {
+    let Some(asked) = asked else { return Parsed::NeedBytes };
+    serving.hearing = vice.hearing(desk, &asked);
+    let honest = honest(desk, &asked);
+    Parsed::Whole(asked, honest)
+}
+
+fn store(
+    desk: &mut Desk<'_>,
+    vice: &mut dyn Vice,
+    conn: ConnId,
+    serving: &mut Serving,
+) -> Result<Parsed, PeerSent> {
+    let Some(request) = serving.reader.message::<StoreRequest>()? else {
+        return Ok(Parsed::NeedBytes);
+    };
+    let (asked, length) = match &request {
+        StoreRequest::PutShard(header) => {
+            (Asked::PutShard { key: header.key, lease: header.lease, trailer: None }, 0)
+        }
+        StoreRequest::PutManifest(header) => {
+            let (locator, page) = (header.locator, header.page.hash());
+            (Asked::PutManifest { locator, page }, header.length)
+        }
+        StoreRequest::PutPlacement(header) => {
+            let (locator, page) = (header.locator, header.page);
+            (Asked::PutPlacement { locator, page }, header.length)
+        }
+    };
+    if let Err(refusal) = prove(desk, conn, &request) {
+        let refused = frame(&StoreResponse::Refused(refusal));
+        return Ok(Parsed::Whole(asked, Saying::of([refused])));
+    }
+    serving.hearing = vice.hearing(desk, &asked);
+    serving.stage = match request {
+        StoreRequest::PutShard(header) => Stage::Shard {
+            key: header.key,
+            lease: header.lease,
+            body: PutBody::new(header.length_max),
+            bytes: BytesMut::new(),
+        },
+        _ => Stage::Blob { asked, body: BlobBody::new(length, PAGE_BYTES_MAX)? },
+    };
+    Ok(Parsed::More)
+}
+
+/// Whether the peer may use the grant it shows, as an honest holder asks.
+fn prove(desk: &mut Desk<'_>, conn: ConnId, request: &StoreRequest) -> Result<(), StoreRefusal> {
+    if desk.keep.is_full() {
+        return Err(StoreRefusal::Full);
+    }
+    let mut exporter = [0; 32];
+    let exported = desk.body.transport.exporter(conn, AUTH_EXPORTER_LABEL, b"", &mut exporter);
+    exported.map_err(|_| StoreRefusal::Internal)?;
+    let (holder, origin) = (desk.body.identity.peer(), desk.peer);
+    let channel = Channel { exporter: &exporter, holder, origin, locator: request.locator() };
+    request.auth().verify(&channel, desk.body.wall).map_err(StoreRefusal::BadGrant)
+}
+
+fn shard(
+    desk: &mut Desk<'_>,
+    vice: &mut dyn Vice,
+    serving: &mut Serving,
+) -> Result<Parsed, PeerSent> {
+    let Stage::Shard { key, lease, body, bytes } = &mut serving.stage else {
+        return Ok(Parsed::More);
+    };
+    let (key, lease) = (*key, *lease);
+    match body.next(&mut serving.reader)? {
+        None => Ok(Parsed::NeedBytes),
+        Some(PutPart::Unit(unit)) => {
+            bytes.extend_from_slice(&unit);
+            let so_far = bytes.len() as u64;
+            Ok(vice.unit(desk, so_far).map_or(Parsed::More, Parsed::Reset))
+        }
+        Some(PutPart::Trailer(trailer)) => {
+            let length = bytes.len() as u64;
+            let bytes = bytes.split().freeze();
+            let root = desk.keep.shard(key, bytes, lease);
+            let response = match trailer == (StoreTrailer { root, length }) {
+                true => {
+                    let holder = &desk.body.identity;
+                    StoreResponse::Stored(Receipt::issue(holder, key, root, length, lease))
+                }
+                false => StoreResponse::Refused(StoreRefusal::RootMismatch),
+            };
+            let asked = Asked::PutShard { key, lease, trailer: Some(trailer) };
+            Ok(Parsed::Whole(asked, Saying::of([frame(&response)])))
+        }
+    }
+}
+
+fn keep_blob(desk: &mut Desk<'_>, asked: &Asked, bytes: Bytes) -> Saying {
+    match *asked {
+        Asked::PutManifest { locator, page } => desk.keep.manifest(locator, page, bytes),
+        Asked::PutPlacement { locator, page } => desk.keep.placement(locator, page, bytes),
+        _ => {}
+    }
+    Saying::of([frame(&StoreResponse::BlobStored)])
+}
+
+/// What an honest holder would say.
+fn honest(desk: &mut Desk<'_>, asked: &Asked) -> Saying {
+    let not_held = || Saying::of([frame(&FetchResponse::Refused(FetchRefusal::NotHeld))]);
+    match *asked {
+        Asked::Routes { locator, bytes } => {
+            let grant = grant(desk, locator, bytes, GRANT_LIFETIME);
+            Saying::of([routes(vec![grant], None)])
+        }
+        Asked::GetShard { key, first_group } => {
+            let Some(kept) = desk.keep.find_shard(&key) else { return not_held() };
+            let length = kept.bytes.len() as u64;
+            let from = first_group as usize * pangea_base::GROUP_BYTES;
+            if from >= kept.bytes.len() {
+                return Saying::of([frame(&FetchResponse::Refused(FetchRefusal::BeyondEnd))]);
+            }
+            let begins = ShardBegins { length, root: kept.table.root(), first_group };
+            let head = frame(&FetchResponse::Shard(begins));
+            Saying::of([head, table_bytes(&kept.table), kept.bytes.slice(from..)])
+        }
+        Asked::GetManifest { locator, page } => {
+            desk.keep.find_manifest(locator, page).map_or_else(not_held, blob)
+        }
+        Asked::GetPlacement { locator, page } => {
+            desk.keep.find_placement(locator, page).map_or_else(not_held, blob)
+        }
+        Asked::Stat { locator, after } => {
+            let shards = desk.keep.held(locator, after);
+            Saying::of([frame(&FetchResponse::Stat { shards, more: false })])
+        }
+        Asked::Ping { nonce } => {
+            let pong = Pong { nonce, version: 1, capacity_bytes: 1 << 40, used_bytes: 0 };
+            Saying::of([frame(&pong)])
+        }
+        // Answered where their last byte is taken in.
+        Asked::PutShard { .. } | Asked::PutManifest { .. } | Asked::PutPlacement { .. } => {
+            Saying::nothing()
+        }
+    }
+}
+
+/// A grant to who asks, signed by this holder.
+pub(super) fn grant(desk: &mut Desk<'_>, locator: Locator, bytes: u64, life: Duration) -> Grant {
+    let (expires, nonce) = (desk.body.wall.after(life), desk.body.entropy.array());
+    Grant::issue(&desk.body.identity, desk.peer, locator, bytes, expires, nonce)
+}
+
+pub(super) fn routes(grants: Vec<Grant>, refusal: Option<StoreRefusal>) -> Bytes {
+    frame(&RouteResponse { peers: Vec::new(), grants, refusal })
+}
+
+/// A page behind its head.
+pub(super) fn blob(bytes: Bytes) -> Saying {
+    let length = u32::try_from(bytes.len()).expect("pages are short");
+    Saying { end: End::Finish, ..Saying::of([frame(&FetchResponse::Blob { length }), bytes]) }
+}

@@ -1,0 +1,131 @@
+//! The life of one world: a time of faults (safety), a time of calm in which everything must come
+//! right (liveness), and an end in which everybody closes and nothing may be missing.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use pangea_base::CoreId;
+use pangea_engine::message::Command;
+
+use crate::world::{Tally, World};
+
+/// Faults happen for so long.
+const SAFETY: Duration = Duration::from_secs(480);
+/// Within this time after the last fault whatever was under way has ended.
+const SETTLE: Duration = Duration::from_secs(300);
+/// Reservations lapse, idle connections end, everybody finds everybody again.
+const REST: Duration = Duration::from_secs(100);
+/// Every object must be readable within this time.
+const LIVENESS: Duration = Duration::from_secs(600);
+/// Closing takes at most so long.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// What came of a seed.
+pub struct Outcome {
+    pub seed: u64,
+    /// What went wrong and when, in one sentence.
+    pub failure: Option<String>,
+    /// The last events.
+    pub tail: String,
+    /// Over every event of every core and every datagram.
+    pub hash: u64,
+    /// Simulated.
+    pub time: Duration,
+    pub tally: Tally,
+    pub is_lawful: bool,
+    pub sent: u64,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub events: BTreeMap<&'static str, u64>,
+    pub refusals: BTreeMap<String, u64>,
+    pub deeds: BTreeMap<&'static str, u64>,
+}
+
+/// Lives one world from its beginning to its end, or to the first thing that is wrong.
+/// The last `kept` events are shown if it fails.
+pub fn live(seed: u64, kept: usize) -> Outcome {
+    let mut world = World::new(seed, kept);
+    let lived = catch_unwind(AssertUnwindSafe(|| all_of(&mut world)));
+    if let Err(panic) = lived {
+        world.fail(format!("a panic: {}", text_of(&*panic)));
+    }
+    outcome(seed, &world)
+}
+
+fn all_of(world: &mut World) {
+    world.begin_faults();
+    run_for(world, SAFETY);
+    world.heal();
+    run_until(world, SETTLE, "work goes on", World::is_idle);
+    run_for(world, REST);
+    world.read_all();
+    run_until(world, LIVENESS, "an object is not read", World::is_idle);
+    world.dismiss();
+    run_for(world, REST);
+    if world.failure.is_none() {
+        world.check_quiet();
+    }
+    let pools = world.close();
+    run_for(world, CLOSING);
+    if world.failure.is_none() {
+        world.check_closed();
+        world.check_pages(pools);
+    }
+}
+
+fn run_for(world: &mut World, time: Duration) {
+    let end = world.now + time;
+    while world.now < end && world.failure.is_none() {
+        world.step(end);
+    }
+}
+
+fn run_until(world: &mut World, at_most: Duration, what: &str, done: fn(&mut World) -> bool) {
+    let end = world.now + at_most;
+    while world.failure.is_none() && !done(world) {
+        if world.now >= end {
+            world.fail(format!("{what} {at_most:?} after all faults ended: {}", world.stages()));
+            return;
+        }
+        world.step(end);
+    }
+}
+
+fn outcome(seed: u64, world: &World) -> Outcome {
+    let failure = world.failure.as_ref();
+    let mut deeds = BTreeMap::new();
+    for (name, count) in world.deeds_of_enemies() {
+        *deeds.entry(name).or_default() += count;
+    }
+    Outcome {
+        seed,
+        failure: failure.map(|f| format!("{:.6} s: {}", f.at.as_secs_f64(), f.what)),
+        tail: world.log.tail(),
+        hash: world.log.hash,
+        time: world.elapsed(),
+        tally: world.tally.clone(),
+        is_lawful: world.weather.is_lawful,
+        sent: world.bytes_sent(),
+        faults: world.log.faults.clone(),
+        events: world.log.events.clone(),
+        refusals: world.log.refusals.clone(),
+        deeds,
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without words".to_owned())
+}
+
+impl World {
+    /// Every process is told to close; the pools of its pages, to be counted afterwards.
+    fn close(&mut self) -> Vec<(String, [pangea_base::PagePool; 3])> {
+        self.close_all(|process, now| {
+            for core in 0..process.cores.len() {
+                process.command(now, CoreId(core as u8), Command::Close);
+            }
+        })
+    }
+}

@@ -1,0 +1,414 @@
+//! What origins do in a world, and what is checked of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pangea_base::UnixTime;
+use pangea_engine::client::Trouble;
+use pangea_engine::limits::SERVED_STREAMS_MAX;
+use pangea_wire::Label;
+
+use super::atlas::Object;
+use super::clock::WALL;
+use super::network::{CANARY, Place};
+use super::origin::{Content, Ended, Job, PutPlan, Work, named};
+use super::weather;
+use super::{World, core};
+
+/// The longest that anything an origin does may take, whatever happens to it: every wait in it has
+/// a deadline of its own, and objects are small.
+const WORK_MAX: Duration = Duration::from_secs(600);
+/// Objects of a world.
+const OBJECTS_MAX: usize = 24;
+/// Parcels that may wait at a core for a full ring: what 1,024 requests and as many file operations
+/// can ask of another core at once.
+const PARCELS_MAX: usize = 8192;
+/// How long holders are asked to keep an object: longer than any world lasts.
+const LEASE: u64 = 30 * 86_400;
+
+impl World {
+    pub(super) fn run_origins(&mut self) {
+        for number in 0..self.origins.len() {
+            let place = self.origins[number].place;
+            let origin = &self.origins[number];
+            let rings = self.machines[place].process.as_ref().and_then(|p| p.control.next());
+            let is_due = origin.looks <= self.now || rings.is_some_and(|at| at <= self.now);
+            if self.machines[place].process.is_none() {
+                continue;
+            }
+            if origin.work.is_some() && is_due {
+                self.work_on(number);
+            } else if origin.work.is_none() {
+                if rings.is_some_and(|at| at <= self.now) {
+                    self.work_on(number);
+                }
+                if !self.is_calm && self.origins[number].next <= self.now {
+                    self.begin_any(number);
+                }
+            }
+        }
+    }
+
+    fn work_on(&mut self, number: usize) {
+        let origin = &mut self.origins[number];
+        let machine = &mut self.machines[origin.place];
+        let node_now = machine.clock.instant(self.now);
+        let Some(process) = &mut machine.process else { return };
+        let ended = origin.run(self.now, node_now, process);
+        if let Some(ended) = ended {
+            let pause = self.weather.pause.as_millis() as u64;
+            origin.next = self.now + Duration::from_millis(self.chance.below(pause * 2));
+            let work = origin.finish();
+            self.ended(number, ended, &work);
+            self.origins[number].keep_numbers(work.job);
+        } else if origin.work.as_ref().is_some_and(|work| work.ends_by < self.now) {
+            let stage = origin.stage();
+            self.fail(format!("origin {number} is still at it after {WORK_MAX:?}: {stage}"));
+        }
+    }
+
+    fn begin_any(&mut self, number: usize) {
+        let missing = self.atlas.missing(self.now);
+        let tolerates = weather::tolerance(self.weather.code, self.weather.holders);
+        let wants_put = self.objects.len() < OBJECTS_MAX && self.chance.below(2) == 0;
+        if wants_put || self.objects.is_empty() {
+            if self.weather.is_lawful && missing > tolerates {
+                // Too much is hurt just now; later.
+                self.origins[number].next = self.now + Duration::from_secs(5);
+                return;
+            }
+            let job = self.put(number);
+            self.begin(number, job, tolerates);
+        } else {
+            let object = self.chance.below(self.objects.len() as u64) as usize;
+            if self.chance.below(6) == 0 {
+                self.begin_stat(number, object);
+            } else {
+                self.begin_get(number, object);
+            }
+        }
+    }
+
+    fn begin(&mut self, number: usize, job: Job, tolerates: usize) {
+        let (began, hurt) = (self.now, self.atlas.hurt_now(self.now));
+        let work = Work { job, began, ends_by: began + WORK_MAX, hurt, tolerates };
+        let origin = &mut self.origins[number];
+        origin.work = Some(work);
+        origin.looks = self.now;
+    }
+
+    fn put(&mut self, number: usize) -> Job {
+        let content = self.content();
+        let place = self.origins[number].place;
+        let machine = &self.machines[place];
+        let mut peers = self.known.clone();
+        let turn = self.chance.below(peers.len() as u64) as usize;
+        peers.rotate_left(turn);
+        let plan = PutPlan {
+            peers,
+            code: self.weather.code,
+            budget: self.weather.budget,
+            lease: UnixTime(WALL + LEASE),
+            cores: machine.setup.cores,
+            content,
+            label: Label::new("NOBODY MAY SEE.").ok().filter(|_| self.chance.below(2) == 0),
+            compression: self.weather.compression,
+        };
+        self.log.say(self.now, &format!("origin {place} puts {} bytes", content.bytes));
+        let node_now = machine.clock.instant(self.now);
+        let entropy = self.chance.split();
+        self.origins[number].put(node_now, plan, entropy)
+    }
+
+    fn content(&mut self) -> Content {
+        let most = self.weather.object_bytes;
+        let chance = &mut self.chance;
+        let edges = [0, 1, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
+        let bytes = match chance.below(4) {
+            0 => chance.below(5000),
+            1 => edges[chance.below(7) as usize] + chance.below(2),
+            2 => chance.below(most / 4),
+            _ => chance.below(most),
+        };
+        Content { seed: chance.u64(), bytes: bytes as usize, is_text: chance.below(3) == 0 }
+    }
+
+    pub(super) fn begin_get(&mut self, number: usize, object: usize) {
+        let place = self.origins[number].place;
+        let cores = self.machines[place].setup.cores;
+        let peers = if self.chance.below(2) == 0 { self.known.clone() } else { Vec::new() };
+        let Object { link, content, .. } = &self.objects[object];
+        self.log.say(self.now, &format!("origin {place} gets object {object}"));
+        let job = self.origins[number].get(link, peers, cores, object, *content);
+        self.begin(number, job, 0);
+    }
+
+    fn begin_stat(&mut self, number: usize, object: usize) {
+        let place = self.origins[number].place;
+        let cores = self.machines[place].setup.cores;
+        let job = self.origins[number].stat(&self.objects[object].link, &self.known, cores, object);
+        self.begin(number, job, 0);
+    }
+
+    fn ended(&mut self, number: usize, ended: Ended, work: &Work) {
+        let took = self.now - work.began;
+        match ended {
+            Ended::Put(content, Ok(outcome), troubles) => {
+                self.put_ended(number, content, outcome, &troubles);
+            }
+            Ended::Put(_, Err(error), troubles) => {
+                self.tally.puts_failed += 1;
+                let why = self.told(&troubles);
+                self.log.say(self.now, &format!("origin {number} put failed: {error:?}"));
+                self.judge(work, format!("a put failed after {took:?}: {error:?}; {why}"));
+            }
+            Ended::Get { object, result, is_whole, is_wrong, troubles, bad } => {
+                self.tally.gets += 1;
+                if is_wrong {
+                    self.fail(format!("a get of object {object} gave other bytes than were put"));
+                }
+                match result {
+                    Ok(_) if is_whole => {
+                        self.tally.bytes += self.objects[object].content.bytes as u64
+                    }
+                    Ok(_) => self.fail(format!("a get of object {object} gave too few bytes")),
+                    Err(error) => {
+                        self.tally.gets_failed += 1;
+                        let why = format!("{}; bad: {}", self.told(&troubles), self.told(&bad));
+                        self.log.say(self.now, &format!("get {object} failed: {error:?}"));
+                        let what = format!("a get of object {object} failed after {took:?}");
+                        self.judge(work, format!("{what}: {error:?}; {why}"));
+                    }
+                }
+                self.blame(&bad);
+            }
+            Ended::Stat(object, result) => {
+                self.tally.stats += 1;
+                if let Err(error) = result {
+                    self.judge(work, format!("a stat of object {object} failed: {error:?}"));
+                }
+            }
+        }
+    }
+
+    fn put_ended(
+        &mut self,
+        number: usize,
+        content: Content,
+        outcome: pangea_engine::client::PutOutcome,
+        troubles: &[Trouble],
+    ) {
+        self.tally.puts += 1;
+        self.tally.puts_degraded += u64::from(!outcome.complete);
+        self.tally.bytes += content.bytes as u64;
+        let known: BTreeSet<_> = self.known.iter().map(|addr| addr.peer).collect();
+        let holders: BTreeSet<_> = outcome.holders.iter().copied().collect();
+        if !holders.is_subset(&known) {
+            self.fail("a put names a holder that nobody was told of".to_owned());
+        }
+        let (n, k) = (outcome.code.n(), outcome.code.k());
+        if holders.len() < k || outcome.survives_losses > n - k {
+            self.fail(format!("a put of {k} of {n} counts {} holders", holders.len()));
+        }
+        if outcome.complete && outcome.survives_losses != n - k {
+            self.fail(format!("a complete put survives {} losses", outcome.survives_losses));
+        }
+        if outcome.bytes != content.bytes as u64 {
+            self.fail(format!("a put of {} bytes counts {}", content.bytes, outcome.bytes));
+        }
+        let state = if outcome.complete { "complete" } else { "degraded" };
+        let told = if outcome.complete { String::new() } else { self.told(troubles) };
+        self.log.say(self.now, &format!("origin {number}: put is {state} {told}"));
+        let survives = outcome.survives_losses;
+        let link = outcome.link;
+        self.objects.push(Object { content, link, holders, survives });
+    }
+
+    /// Who is called a liar must be one.
+    fn blame(&mut self, bad: &[Trouble]) {
+        let honest = |peer: &pangea_base::PeerId| {
+            let place = self.machines.iter().position(|m| m.identity.peer() == *peer);
+            place.is_some_and(|place| !self.atlas.is_ruined(place))
+        };
+        if let Some((peer, why)) = bad.iter().find(|(peer, _)| honest(peer)) {
+            let name = self.name(peer);
+            self.fail(format!("honest {name} is called a liar: {why}"));
+        }
+    }
+
+    /// A failure must have its reason in what the world did.
+    fn judge(&mut self, work: &Work, what: String) {
+        if !self.atlas.explains(work, &self.objects) {
+            let hurt: Vec<&Place> = work.hurt.iter().collect();
+            self.fail(format!("{what}; hurt meanwhile: {hurt:?}"));
+        }
+    }
+
+    fn told(&self, troubles: &[Trouble]) -> String {
+        named(troubles, |peer| self.name(peer))
+    }
+
+    fn name(&self, peer: &pangea_base::PeerId) -> String {
+        let machine = self.machines.iter().find(|machine| machine.identity.peer() == *peer);
+        machine.map_or_else(|| format!("{peer}"), |machine| machine.name.clone())
+    }
+
+    /// What must hold at every moment.
+    pub(super) fn check(&mut self) {
+        let mut wrong = Vec::new();
+        for machine in &self.machines {
+            let Some(process) = &machine.process else { continue };
+            for (number, core) in process.cores.iter().enumerate() {
+                let held = core.engine.held();
+                let name = format!("core {number} of {}", machine.name);
+                if core.overslept() {
+                    wrong.push(format!("{name} sleeps with something on the mesh"));
+                }
+                if held.requests > SERVED_STREAMS_MAX {
+                    wrong.push(format!("{name} serves {} requests", held.requests));
+                }
+                if core.parcels_most > PARCELS_MAX {
+                    wrong.push(format!("{name} had {} parcels waiting", core.parcels_most));
+                }
+            }
+        }
+        if let Some(leak) = self.network.leak.take() {
+            wrong.push(leak);
+        }
+        if let Some((key, packet)) = self.witness.twice() {
+            wrong.push(format!("packet number {packet} was used twice under key {key:x}"));
+        }
+        wrong.into_iter().for_each(|what| self.fail(what));
+    }
+
+    /// The enemies leave.
+    pub fn dismiss(&mut self) {
+        for (number, visitor) in self.visitors.drain(..).enumerate() {
+            let place = self.machines.len() + number;
+            let deeds = visitor.actor.deeds().iter();
+            deeds.for_each(|(name, count)| *self.deeds_done.entry(*name).or_default() += count);
+            self.network.forget(place);
+        }
+    }
+
+    /// What must hold when nothing is under way any more.
+    pub fn check_quiet(&mut self) {
+        let mut wrong = Vec::new();
+        for machine in &mut self.machines {
+            let Some(process) = &machine.process else {
+                wrong.push(format!("{} does not run", machine.name));
+                continue;
+            };
+            for (number, core) in process.cores.iter().enumerate() {
+                let held = core.engine.held();
+                if held != pangea_engine::EngineHeld::default() {
+                    wrong.push(format!("core {number} of {} holds {held:?}", machine.name));
+                }
+                if !core.is_quiet() {
+                    wrong.push(format!("core {number} of {} is not quiet", machine.name));
+                }
+            }
+            let used: u64 = process.cores.iter().map(|core| core.engine.stats().bytes).sum();
+            let ledger = process.cores[0].engine.ledger().map_or(0, |(used, _)| used);
+            if ledger != used {
+                wrong.push(format!("{}: the ledger has {ledger}, the disk {used}", machine.name));
+            }
+            if let Some(file) = machine.disk.find(CANARY) {
+                wrong.push(format!("{}: plaintext in {file}", machine.name));
+            }
+        }
+        for origin in &self.origins {
+            if origin.pages_out() > 0 {
+                wrong.push(format!("origin {} lost {} pages", origin.place, origin.pages_out()));
+            }
+        }
+        wrong.into_iter().for_each(|what| self.fail(what));
+    }
+
+    /// After every process has closed and is gone: no page is missing.
+    pub fn check_pages(&mut self, pools: Vec<(String, [pangea_base::PagePool; 3])>) {
+        for (name, pools) in pools {
+            for (pool, what) in pools.iter().zip(core::POOLS) {
+                let (there, all) = (pool.available(), pool.pages_max());
+                if there != all {
+                    self.fail(format!("{name}: {} {what} are missing", all - there));
+                }
+            }
+        }
+    }
+}
+
+impl World {
+    /// Nobody is at work, every process runs and no deed is left to do.
+    pub fn is_idle(&mut self) -> bool {
+        if self.read_next() {
+            return false;
+        }
+        self.origins.iter().all(|origin| origin.work.is_none())
+            && self.machines.iter().all(|machine| machine.process.is_some())
+            && self.deeds.next().is_none()
+    }
+
+    /// Every object is to be read once more.
+    pub fn read_all(&mut self) {
+        self.to_read = (0..self.objects.len()).collect();
+    }
+
+    /// Origins without work read what is left to be read; true: there is something left.
+    fn read_next(&mut self) -> bool {
+        for number in 0..self.origins.len() {
+            let is_free = self.origins[number].work.is_none()
+                && self.machines[self.origins[number].place].process.is_some();
+            if is_free && let Some(object) = self.to_read.pop() {
+                // What is lost beyond repair is not asked for: that it is an error, was shown.
+                self.begin_get(number, object);
+            }
+        }
+        !self.to_read.is_empty()
+    }
+
+    /// What origins are doing.
+    pub fn stages(&self) -> String {
+        let stages = self.origins.iter().map(|o| format!("origin {}: {}", o.place, o.stage()));
+        stages.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Tells every process to close; the pools of its pages, to be counted afterwards.
+    pub fn close_all(
+        &mut self,
+        close: impl Fn(&mut super::machine::Process, std::time::Instant),
+    ) -> Vec<(String, [pangea_base::PagePool; 3])> {
+        self.is_closing = true;
+        let mut pools = Vec::new();
+        for machine in &mut self.machines {
+            let Some(process) = &mut machine.process else { continue };
+            for (number, core) in process.cores.iter().enumerate() {
+                pools.push((format!("core {number} of {}", machine.name), core.pools.clone()));
+            }
+            close(process, self.now);
+        }
+        pools
+    }
+
+    /// Every process has closed; then it is gone.
+    pub fn check_closed(&mut self) {
+        let mut wrong = Vec::new();
+        for machine in &mut self.machines {
+            let Some(process) = &machine.process else { continue };
+            for (number, core) in process.cores.iter().enumerate() {
+                if !core.engine.is_closed() {
+                    wrong.push(format!("core {number} of {} does not close", machine.name));
+                }
+            }
+            if machine.disk.open_files() > 0 {
+                wrong.push(format!(
+                    "{} left {} files open",
+                    machine.name,
+                    machine.disk.open_files()
+                ));
+            }
+            machine.kill();
+        }
+        wrong.into_iter().for_each(|what| self.fail(what));
+    }
+}
