@@ -73,6 +73,14 @@ fn pangea(program: &Path, home: &Path) -> Command {
     command
 }
 
+/// The program behind words that it is started through, such as those of `ip netns exec`.
+fn dressed(dress: &[String], home: &Path) -> Command {
+    let Some((first, more)) = dress.split_first() else { return pangea(&the_program(), home) };
+    let mut command = pangea(Path::new(first), home);
+    command.args(more).arg(the_program());
+    command
+}
+
 fn the_program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pangea"))
 }
@@ -139,13 +147,14 @@ pub struct Node {
     pub start_to_ready: Duration,
     home: PathBuf,
     arguments: Vec<String>,
+    dress: Vec<String>,
     process: Option<Process>,
 }
 
 impl Node {
-    /// Starts a node in `home`/`name`; panics unless it gets ready.
-    fn start(home: &Path, name: &str, cores: usize, arguments: &[&str]) -> Node {
-        let mut node = Node {
+    /// A node that will live in `home`/`name`.
+    fn new(home: &Path, name: &str, arguments: &[&str], dress: &[String]) -> Node {
+        Node {
             name: name.to_string(),
             data: home.join(name),
             addr: String::new(),
@@ -153,21 +162,21 @@ impl Node {
             start_to_ready: Duration::ZERO,
             home: home.to_path_buf(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            dress: dress.to_vec(),
             process: None,
-        };
-        node.run(cores, "127.0.0.1:0").unwrap_or_else(|why| panic!("{name}: {why}"));
-        node
+        }
     }
 
     /// Starts it again at its old port. Err: it did not get ready; its code and its words.
     pub fn restart(&mut self, cores: usize) -> Result<(), String> {
-        let port = self.port();
-        self.run(cores, &format!("127.0.0.1:{port}"))
+        let (_, at) = self.addr.rsplit_once('@').expect("an address");
+        let at = at.to_string();
+        self.run(cores, &at)
     }
 
     fn run(&mut self, cores: usize, at: &str) -> Result<(), String> {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = pangea(&the_program(), &self.home);
+        let mut command = dressed(&self.dress, &self.home);
         command.args(["node", "--json", "-v", "--data"]).arg(&self.data);
         command.args(["--p2p-addr", at, "--cores", &cores.to_string()]).args(&self.arguments);
         let (process, ready, took) = start_node(command, &self.log_path())?;
@@ -282,6 +291,10 @@ fn lines_of(source: impl Read + Send + 'static) -> Receiver<String> {
 pub struct Network {
     dir: TempDir,
     pub nodes: Vec<Node>,
+    /// What commands, and nodes that are added, are started through.
+    pub dress: Vec<String>,
+    /// Where nodes that are added live.
+    pub ip: &'static str,
     // Text that must be in nobody's log: the keys of the links that were made.
     secrets: Mutex<Vec<String>>,
     logs: Mutex<Vec<PathBuf>>,
@@ -297,6 +310,8 @@ impl Network {
         let mut network = Network {
             dir: tempfile::Builder::new().prefix("pangea-test-").tempdir().expect("a directory"),
             nodes: Vec::new(),
+            dress: Vec::new(),
+            ip: "127.0.0.1",
             secrets: Mutex::default(),
             logs: Mutex::default(),
         };
@@ -308,15 +323,22 @@ impl Network {
 
     /// One more node.
     pub fn add(&mut self, cores: usize, arguments: &[&str]) -> &mut Node {
+        let added = self.try_add(cores, arguments);
+        added.unwrap_or_else(|why| panic!("a node more: {why}"))
+    }
+
+    /// One more node. Err: it did not get ready; its code and its words.
+    pub fn try_add(&mut self, cores: usize, arguments: &[&str]) -> Result<&mut Node, String> {
         let name = format!("n{}", self.nodes.len());
         // So that no disk is too small for the capacity that a node takes by default.
         let sized = arguments.contains(&"--capacity");
         let capacity: &[&str] = if sized { &[] } else { &["--capacity", "100GiB"] };
         let arguments = [arguments, capacity].concat();
-        let node = Node::start(self.dir.path(), &name, cores, &arguments);
+        let mut node = Node::new(self.dir.path(), &name, &arguments, &self.dress);
         self.logs.lock().unwrap().push(node.log_path());
+        node.run(cores, &format!("{}:0", self.ip))?;
         self.nodes.push(node);
-        self.nodes.last_mut().expect("just added")
+        Ok(self.nodes.last_mut().expect("just added"))
     }
 
     pub fn home(&self) -> &Path {
@@ -369,7 +391,7 @@ impl Network {
 
     /// A command, ready to be run.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = pangea(&the_program(), self.dir.path());
+        let mut command = dressed(&self.dress, self.dir.path());
         command.args(arguments);
         command
     }
