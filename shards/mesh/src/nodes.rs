@@ -1,8 +1,7 @@
 //! A node of two cores and its control, under many orders of their threads (shuttle): the loop of
 //! the real cores (loops.rs) and a stand-in for the engine, which asks and answers as the real one
 //! does: a request asks the ledger on core 0, then the other core for a page of its part of the
-//! store, and is done when the page is there. The real engines run in tests/schedules.rs of the
-//! node, in far fewer orders.
+//! store, and is done when the page is there.
 //!
 //! ```text
 //! PANGEA_SCHEDULES=200000 cargo test --release -p pangea-mesh nodes

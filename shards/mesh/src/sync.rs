@@ -5,9 +5,7 @@
 //! reorder memory accesses as far as the memory model allows.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{Ordering, fence};
-#[cfg(loom)]
-pub(crate) use pangea_base::watched::{AtomicBool, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[cfg(all(test, not(loom)))]
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[cfg(not(any(test, loom)))]
