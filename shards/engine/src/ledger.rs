@@ -461,11 +461,14 @@ mod tests {
     #[test]
     fn grants_that_one_peer_used_up_keep_nobody_out() {
         let mut world = World::new(1000, Accept::Any);
-        let owner = PeerId([1; 32]);
-        for _ in 0..GRANTS_MAX {
-            let grant = world.grant(1, HOME, 1).unwrap();
-            assert!(world.spend(&grant, 1));
-            world.ask(LedgerQuestion::Settle { owner, from: HOME, spent: 1, kept: 0 });
+        let (owner, from) = (PeerId([1; 32]), Prefix::of(HOME));
+        let (touched, expires) = (world.now, world.wall.after(GRANT_LIFETIME));
+        for number in 0..GRANTS_MAX {
+            // As spending it and giving it all back leaves it.
+            let used_up = Reservation { owner, from, spent: 1, left: 0, touched, expires };
+            let mut nonce = [0; 16];
+            nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            world.ledger.grants.insert(nonce, used_up);
         }
         assert!(world.grant(2, HOME, 1).is_ok());
         assert_eq!(world.ledger.grants.len(), GRANTS_MAX);
