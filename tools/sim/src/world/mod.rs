@@ -195,7 +195,8 @@ impl World {
                 self.known.push(actor.addr());
                 self.atlas.add(actor.addr().peer, place);
             }
-            if costs {
+            // Also who only forges manifests is not to be the last who has one.
+            if costs || actor.is_holder() {
                 self.atlas.ruin(place);
             }
             self.visitors.push(Visitor { actor, wake_at: Some(self.now), busy: true });
