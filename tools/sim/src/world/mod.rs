@@ -195,8 +195,7 @@ impl World {
                 self.known.push(actor.addr());
                 self.atlas.add(actor.addr().peer, place);
             }
-            // Also who only forges manifests is not to be the last who has one.
-            if costs || actor.is_holder() {
+            if costs {
                 self.atlas.ruin(place);
             }
             self.visitors.push(Visitor { actor, wake_at: Some(self.now), busy: true });
