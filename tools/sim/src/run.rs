@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use pangea_base::CoreId;
-use pangea_engine::message::Command;
-
 use crate::world::{Tally, World};
 
 /// Faults happen for so long.
@@ -117,15 +114,4 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without words".to_owned())
-}
-
-impl World {
-    /// Every process is told to close; the pools of its pages, to be counted afterwards.
-    fn close(&mut self) -> Vec<(String, [pangea_base::PagePool; 3])> {
-        self.close_all(|process, now| {
-            for core in 0..process.cores.len() {
-                process.command(now, CoreId(core as u8), Command::Close);
-            }
-        })
-    }
 }

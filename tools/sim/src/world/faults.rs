@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pangea_base::{CoreId, Page, PagePool};
-use pangea_engine::message::Command;
+use pangea_base::{Page, PagePool};
 
 use super::World;
 use super::atlas::GRACE;
@@ -152,9 +151,7 @@ impl World {
             _ => {
                 self.hurt(place, self.now + CLOSING + GRACE);
                 let process = self.machines[place].process.as_mut().expect("it runs");
-                for core in 0..process.cores.len() {
-                    process.command(self.now, CoreId(core as u8), Command::Close);
-                }
+                process.close(self.now);
                 let which = self.machines[place].starts;
                 self.deeds.plan(self.now + CLOSING, Deed::Closed(place, which));
                 return;

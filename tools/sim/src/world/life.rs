@@ -374,10 +374,7 @@ impl World {
     }
 
     /// Tells every process to close; the pools of its pages, to be counted afterwards.
-    pub fn close_all(
-        &mut self,
-        close: impl Fn(&mut super::machine::Process, std::time::Instant),
-    ) -> Vec<(String, [pangea_base::PagePool; 3])> {
+    pub fn close(&mut self) -> Vec<(String, [pangea_base::PagePool; 3])> {
         self.is_closing = true;
         let mut pools = Vec::new();
         for machine in &mut self.machines {
@@ -385,7 +382,7 @@ impl World {
             for (number, core) in process.cores.iter().enumerate() {
                 pools.push((format!("core {number} of {}", machine.name), core.pools.clone()));
             }
-            close(process, self.now);
+            process.close(self.now);
         }
         pools
     }

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use pangea_base::{CoreId, PeerId};
-use pangea_trace::{
-    Clock, Event, EventData, EventLog, Kind, LogConfig, Sampling, Tracer, Value, words,
-};
+use pangea_trace::{Clock, Event, EventData, EventLog, LogConfig, Sampling, Tracer, Value, words};
 
 use super::clock::WALL;
 
@@ -204,9 +202,4 @@ fn shown(bytes: &[u8]) -> String {
 fn generic(text: &str) -> String {
     let plain = text.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
     plain.collect::<Vec<_>>().join(" ")
-}
-
-/// Every kind of event that nodes record and worlds are to bring about.
-pub fn kinds() -> impl Iterator<Item = Kind> {
-    Kind::ALL.iter().copied()
 }

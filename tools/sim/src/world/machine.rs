@@ -204,6 +204,13 @@ impl Process {
         self.wake_rung(now);
     }
 
+    /// Control tells every core to close.
+    pub fn close(&mut self, now: Instant) {
+        for core in 0..self.cores.len() {
+            self.command(now, CoreId(core as u8), Command::Close);
+        }
+    }
+
     /// Control looks at what the cores told it.
     pub fn run_control(&mut self, now: Instant) {
         self.control.run(now);

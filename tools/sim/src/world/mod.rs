@@ -379,5 +379,5 @@ pub fn fault_names() -> Vec<&'static str> {
 
 /// The names of all events that nodes record in them.
 pub fn event_names() -> Vec<&'static str> {
-    log::kinds().map(pangea_trace::Kind::name).collect()
+    pangea_trace::Kind::ALL.iter().map(|kind| kind.name()).collect()
 }

@@ -201,8 +201,7 @@ impl Origin {
 
     /// Takes the work that ended back.
     pub fn finish(&mut self) -> Work {
-        let work = self.work.take().expect("it ended, so it was there");
-        Work { job: work.job, ..work }
+        self.work.take().expect("it ended, so it was there")
     }
 
     /// Keeps the numbers of the machine that ended, so that the next one's are others.
