@@ -429,6 +429,12 @@ events! {
         /// 0 granted, 1 spent, 2 refused, 3 noted.
         answer: u8,
     },
+    /// What a peer asked for was refused, or its request broke the protocol. (A refused shard has
+    /// its [`Kind::ShardRefused`] before this.)
+    66 Store RequestRefused {
+        /// Why, the first words.
+        reason: [u8; 48],
+    },
     /// An application's command; the flags `begin`, `end` and `error` say which moment of it.
     70 App AppCommand {
         /// Whose.

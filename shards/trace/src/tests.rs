@@ -33,6 +33,7 @@ const KINDS: [(u16, &str, Class); 31] = [
     (63, "HolderFailed", Class::Store),
     (64, "FileDone", Class::Store),
     (65, "LedgerAnswered", Class::Store),
+    (66, "RequestRefused", Class::Store),
     (70, "AppCommand", Class::App),
     (71, "Custom", Class::App),
     (0, "", Class::App),

@@ -196,6 +196,11 @@ impl Serve {
 }
 
 impl super::Request {
+    fn refuse(&mut self, shared: &Shared, refusal: FetchRefusal) {
+        self.refused(shared, &refusal);
+        self.answer(&FetchResponse::Refused(refusal));
+    }
+
     /// All cores that had to be asked have answered.
     fn conclude(&mut self, shared: &mut Shared) -> Next {
         let Stage::Lookup(lookup) = &mut self.stage else { return Next::Again };
@@ -209,7 +214,7 @@ impl super::Request {
             (HoldingAnswer::Shard(info), FetchRequest::GetShard { key, first_group }) => {
                 let (key, first_group) = (*key, *first_group);
                 if u64::from(first_group) >= pangea_base::group_count(info.length) {
-                    self.answer(&FetchResponse::Refused(FetchRefusal::BeyondEnd));
+                    self.refuse(shared, FetchRefusal::BeyondEnd);
                     return Next::Again;
                 }
                 let begins = ShardBegins { length: info.length, root: info.root, first_group };
@@ -240,12 +245,12 @@ impl super::Request {
                 if lookup.info.is_some() {
                     return Next::Over(request::CANCELLED);
                 }
-                self.answer(&FetchResponse::Refused(FetchRefusal::Damaged));
+                self.refuse(shared, FetchRefusal::Damaged);
                 Next::Again
             }
             _ if lookup.info.is_some() => Next::Over(request::CANCELLED),
             _ => {
-                self.answer(&FetchResponse::Refused(FetchRefusal::NotHeld));
+                self.refuse(shared, FetchRefusal::NotHeld);
                 Next::Again
             }
         }

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use pangea_base::{CoreId, PeerId, UnixTime};
 use pangea_store::{BlobKey, WriteId};
-use pangea_trace::{LABEL_BYTES, Label, Outcome, SpanKind, TraceContext};
+use pangea_trace::{
+    Event, EventData, LABEL_BYTES, Label, Outcome, SpanKind, TraceContext, flags, if_trace, words,
+};
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
     AuthChallenge, FrameReader, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
@@ -198,7 +200,7 @@ impl Serve {
             return;
         };
         match (&mut request.stage, answer) {
-            (Stage::Granting, answer) => request.answer_routes(answer),
+            (Stage::Granting, answer) => request.answer_routes(shared, answer),
             (Stage::Shard(writing), answer) => writing.admitted(answer),
             (Stage::Blob(writing), answer) => writing.admitted(answer),
             _ => return,
@@ -351,6 +353,7 @@ impl Serve {
     fn misbehaved(&mut self, shared: &mut Shared, id: u64, sent: &PeerSent) -> Next {
         if let Some(request) = self.requests.get(&id) {
             tracing::debug!(peer = %request.peer, core = shared.core.0, "a request is refused: {sent}");
+            request.refused(shared, sent);
         }
         self.refused += 1;
         Next::Over(request::MISBEHAVED)
@@ -440,6 +443,16 @@ impl Request {
         self.stage = Stage::Answered;
     }
 
+    /// Records that it is refused.
+    fn refused(&self, shared: &Shared, why: &impl std::fmt::Display) {
+        if_trace! {
+            let reason = words(&why.to_string());
+            let event = Event::new(EventData::RequestRefused { reason }).of(&self.context);
+            shared.tracer.log(event.with_peer(&self.peer).flagged(flags::ERROR));
+        }
+        let _ = (shared, why);
+    }
+
     fn ping(&mut self, shared: &Shared, capacity_bytes: u64) -> Result<Option<()>, PeerSent> {
         let Some(ping) = self.reader.message::<Ping>()? else { return Ok(None) };
         let used_bytes = shared.store.as_ref().map_or(0, |store| store.used_bytes());
@@ -461,12 +474,15 @@ impl Request {
         Ok(Some(()))
     }
 
-    fn answer_routes(&mut self, answer: LedgerAnswer) {
+    fn answer_routes(&mut self, shared: &Shared, answer: LedgerAnswer) {
         let (grants, refusal) = match answer {
             LedgerAnswer::Granted(grant) => (vec![*grant], None),
             LedgerAnswer::Refused(refusal) => (Vec::new(), Some(refusal)),
             LedgerAnswer::Spent | LedgerAnswer::Noted => (Vec::new(), Some(StoreRefusal::Internal)),
         };
+        if let Some(why) = &refusal {
+            self.refused(shared, why);
+        }
         self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
     }
 }

@@ -233,10 +233,10 @@ impl Serve {
         if let StoreRequest::PutShard(header) = &asked
             && is_too_long(header.lease, shared.wall)
         {
-            return self.refuse(id, StoreRefusal::BadRequest);
+            return self.refuse(shared, id, StoreRefusal::BadRequest);
         }
         if let Err(refusal) = self.prove(shared, id, &asked) {
-            return self.refuse(id, refusal);
+            return self.refuse(shared, id, refusal);
         }
         let grant = Box::new(asked.auth().grant.clone());
         let (stage, bytes) = match begin(asked) {
@@ -276,9 +276,10 @@ impl Serve {
         Ok(())
     }
 
-    fn refuse(&mut self, id: u64, refusal: StoreRefusal) -> Next {
+    fn refuse(&mut self, shared: &Shared, id: u64, refusal: StoreRefusal) -> Next {
         self.refused += 1;
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
+        request.refused(shared, &refusal);
         request.answer(&StoreResponse::Refused(refusal));
         Next::Again
     }
@@ -291,7 +292,7 @@ impl Serve {
             Admission::Asked => return Next::Wait,
             Admission::Refused(refusal) => {
                 let refusal = *refusal;
-                return self.refuse(id, refusal);
+                return self.refuse(shared, id, refusal);
             }
             Admission::Spent(_) | Admission::Settled => {}
         }
@@ -336,7 +337,7 @@ impl Serve {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let Stage::Shard(writing) = &mut request.stage else { return Next::Again };
         let Some(store) = &mut shared.store else {
-            return self.refuse(id, StoreRefusal::NotAccepting);
+            return self.refuse(shared, id, StoreRefusal::NotAccepting);
         };
         let meta = ShardMeta {
             owner: request.peer,
@@ -397,7 +398,7 @@ impl Serve {
             }
             writing.abandon(shared, &mut self.by_write, request.peer, request.from);
         }
-        self.refuse(id, refusal)
+        self.refuse(shared, id, refusal)
     }
 
     /// The shard is durable, or the disk failed.
@@ -444,7 +445,7 @@ impl Serve {
             Admission::Asked => return Next::Wait,
             Admission::Refused(refusal) => {
                 let refusal = *refusal;
-                return self.refuse(id, refusal);
+                return self.refuse(shared, id, refusal);
             }
             Admission::Spent(_) | Admission::Settled => {}
         }
@@ -458,7 +459,7 @@ impl Serve {
             Some(Err(why)) => {
                 tracing::warn!("a page was not stored: {why}");
                 writing.abandon(shared, request.peer, request.from);
-                return self.refuse(id, StoreRefusal::Full);
+                return self.refuse(shared, id, StoreRefusal::Full);
             }
             None if writing.submitted.is_some() => return Next::Wait,
             None => {}
@@ -475,11 +476,11 @@ impl Serve {
         let Stage::Blob(writing) = &mut request.stage else { return Next::Again };
         let wrong = writing.hash.is_some_and(|hash| Hash::of(&bytes) != hash);
         let Some(store) = &mut shared.store else {
-            return self.refuse(id, StoreRefusal::NotAccepting);
+            return self.refuse(shared, id, StoreRefusal::NotAccepting);
         };
         if wrong {
             writing.abandon(shared, request.peer, request.from);
-            return self.refuse(id, StoreRefusal::RootMismatch);
+            return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
         writing.held = store.disk_bytes(&Key::Blob(writing.key)).is_some();
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
@@ -492,7 +493,7 @@ impl Serve {
                 self.holdings.redeem(ticket);
                 let refusal = refusal(&refused);
                 writing.abandon(shared, request.peer, request.from);
-                self.refuse(id, refusal)
+                self.refuse(shared, id, refusal)
             }
         }
     }
