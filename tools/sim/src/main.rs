@@ -5,6 +5,7 @@
 mod actor;
 mod crash;
 mod enemies;
+mod kinds;
 mod report;
 mod run;
 mod world;

@@ -58,6 +58,8 @@ fn all_of(world: &mut World) {
     world.read_all();
     run_until(world, LIVENESS, "an object is not read", World::is_idle);
     world.dismiss();
+    world.count_all();
+    run_until(world, LIVENESS, "receipts are not looked after", World::is_idle);
     run_for(world, REST);
     if world.failure.is_none() {
         world.check_quiet();

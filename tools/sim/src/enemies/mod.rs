@@ -119,6 +119,12 @@ pub fn harm(script: Script) -> Harm {
     script.harm()
 }
 
+/// Whether every receipt that such a holder gives for a shard has a flaw: none may be taken.
+pub fn forges_receipts(script: Script) -> bool {
+    use Script::{ReceiptForOther, ReceiptForger, ReceiptOfAnother};
+    matches!(script, ReceiptForger | ReceiptOfAnother | ReceiptForOther)
+}
+
 /// An enemy that follows `script`.
 pub fn enemy(
     script: Script,

@@ -122,6 +122,12 @@ impl Atlas {
 }
 
 impl Atlas {
+    /// Whether one more may lose what it holds, so that puts can bear it, and the objects that are
+    /// there as well: with every one of them a put did without half of what its code survives.
+    pub fn may_ruin(&self, spare: usize) -> bool {
+        !self.is_lawful || self.ruined.len() < spare
+    }
+
     /// Whether what `place` holds may be lost.
     pub fn is_ruined(&self, place: Place) -> bool {
         self.ruined.contains(&place)

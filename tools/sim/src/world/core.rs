@@ -261,6 +261,11 @@ impl Control {
         self.waiting.push_back((core, (Box::new(message), Hop::default())));
     }
 
+    /// It sleeps although something waits for it on the mesh, and nobody rang.
+    pub fn overslept(&self) -> bool {
+        self.asleep && self.wake_at.is_none() && !self.ends.is_empty()
+    }
+
     /// When it runs next.
     pub fn next(&self) -> Option<Instant> {
         self.wake_at

@@ -7,21 +7,24 @@ use pangea_base::{Page, PagePool};
 
 use super::World;
 use super::atlas::GRACE;
+use super::machine::Machine;
 use super::network::{Path, Place};
-use super::weather::{Fault, Weather};
+use super::weather::{self, Fault, Weather};
 
 /// Something that is to happen.
 pub enum Deed {
     /// The next fault.
     Next,
+    /// The power of a place fails.
+    Cut(Place),
     /// A process starts.
     Start(Place),
     /// A process that was told to close must have closed, and starts again; which one it was.
     Closed(Place, u64),
     /// All is well again at a place.
     Well(Place),
-    /// Pages come back.
-    Give(Vec<Page>),
+    /// Pages come back to a process, if it lives.
+    Give(Place, Vec<Page>),
 }
 
 /// What is to happen, by time.
@@ -39,6 +42,11 @@ impl Deeds {
     pub fn plan(&mut self, at: Instant, deed: Deed) {
         self.sequence += 1;
         self.planned.insert((at, self.sequence), deed);
+    }
+
+    /// Pages that were kept from a process are let go with it.
+    fn forget_pages(&mut self, of: Place) {
+        self.planned.retain(|_, deed| !matches!(deed, Deed::Give(place, _) if *place == of));
     }
 
     fn due(&mut self, now: Instant) -> Option<Deed> {
@@ -59,6 +67,7 @@ impl World {
     /// Faults end, and everything is made good.
     pub fn heal(&mut self) {
         self.is_calm = true;
+        self.armed = None;
         self.log.say(self.now, "faults end");
         let good = Path {
             lost: 0,
@@ -89,10 +98,12 @@ impl World {
                     let pause = Duration::from_millis(500 + self.chance.below(mean * 2));
                     self.deeds.plan(self.now + pause, Deed::Next);
                 }
+                Deed::Cut(_) if self.is_calm => {}
+                Deed::Cut(place) => self.fault(Fault::PowerCut, place),
                 Deed::Start(place) => self.start(place),
                 Deed::Closed(place, which) => self.closed(place, which),
                 Deed::Well(place) => self.well(place),
-                Deed::Give(pages) => drop(pages),
+                Deed::Give(_, pages) => drop(pages),
             }
         }
     }
@@ -110,16 +121,36 @@ impl World {
             }
             _ => self.chance.below(self.weather.holders as u64) as usize,
         };
+        if fault == Fault::CutAtReceipt {
+            self.armed = Some(place);
+        } else {
+            self.fault(fault, place);
+        }
+    }
+
+    /// A holder that was waited for has signed a receipt: at this moment, or while what it has
+    /// still to do on its disk is under way, its power fails. Between an acknowledgement and what
+    /// it promises there may be nothing.
+    pub(super) fn cut_at_receipt(&mut self, place: Place) {
+        self.armed = None;
+        self.log.fault(self.now, Fault::CutAtReceipt.name(), &self.machines[place].name);
+        let micros = self.chance.below(2) * self.chance.below(self.weather.disk_micros);
+        self.deeds.plan(self.now + Duration::from_micros(micros), Deed::Cut(place));
+    }
+
+    fn fault(&mut self, fault: Fault, place: Place) {
         if self.machines[place].process.is_none() {
             return;
         }
         if fault.hurts() {
             let works = World::works(&self.origins);
-            if !self.atlas.may_hurt(self.now, place, &self.objects, works) {
+            let waits = self.origins.iter().any(|origin| origin.waits);
+            if waits || !self.atlas.may_hurt(self.now, place, &self.objects, works) {
                 return;
             }
             // A reformatted disk has lost what it had for good.
-            if fault == Fault::Reformat && self.weather.is_lawful {
+            let spare = weather::tolerance(self.weather.code, self.weather.holders);
+            if fault == Fault::Reformat && !self.atlas.may_ruin(spare) {
                 return;
             }
         }
@@ -137,14 +168,27 @@ impl World {
         }
     }
 
+    /// A process ends at this moment. All its pages were its own: with it gone, and what it had
+    /// asked of its disk, none may be missing, whatever it was doing.
+    pub(super) fn end(&mut self, place: Place, how: fn(&mut Machine)) {
+        let machine = &mut self.machines[place];
+        let pools = machine.process.as_ref().map_or(Vec::new(), |p| p.pools(&machine.name));
+        how(machine);
+        self.deeds.forget_pages(place);
+        if let Some(origin) = self.origins.iter_mut().find(|origin| origin.place == place) {
+            drop(origin.lost());
+        }
+        self.check_pages(pools);
+    }
+
     /// The process ends, one way or the other, and starts again.
     fn stop(&mut self, fault: Fault, place: Place) {
         let pause = Duration::from_millis(100 + self.chance.below(20_000));
         match fault {
-            Fault::Kill => self.machines[place].kill(),
-            Fault::PowerCut => self.machines[place].power_cut(),
+            Fault::Kill => self.end(place, Machine::kill),
+            Fault::PowerCut => self.end(place, Machine::power_cut),
             Fault::Reformat => {
-                self.machines[place].kill();
+                self.end(place, Machine::kill);
                 self.machines[place].disk.reformat();
                 self.atlas.ruin(place);
             }
@@ -192,7 +236,7 @@ impl World {
                 self.fail(format!("{what}: {held:?}, {waiting} file operations wait"));
             }
         }
-        self.machines[place].kill();
+        self.end(place, Machine::kill);
         self.start(place);
     }
 
@@ -203,7 +247,7 @@ impl World {
         if !was_hurt && !self.atlas.is_ruined(place) {
             self.fail(format!("the store of healthy {} failed: {why}", self.machines[place].name));
         }
-        self.machines[place].kill();
+        self.end(place, Machine::kill);
         if self.is_closing {
             return;
         }
@@ -213,11 +257,10 @@ impl World {
     }
 
     fn kill_origin(&mut self, place: Place) {
-        self.machines[place].kill();
+        self.end(place, Machine::kill);
         let pause = Duration::from_millis(100 + self.chance.below(3000));
         let origin = self.origins.iter_mut().find(|origin| origin.place == place);
         let origin = origin.expect("it is an origin's place");
-        drop(origin.lost());
         origin.next = self.now + pause + Duration::from_millis(100);
         self.deeds.plan(self.now + pause, Deed::Start(place));
     }
@@ -283,7 +326,7 @@ impl World {
         self.log.say(self.now, &format!("{} is well again", self.machines[place].name));
         // What a failed write closed for writing is looked at again at the next start.
         if had_errors && self.machines[place].process.is_some() {
-            self.machines[place].kill();
+            self.end(place, Machine::kill);
             self.hurt(place, self.now + GRACE);
             self.start(place);
         }
@@ -308,7 +351,7 @@ impl World {
                 let pool = self.chance.below(3) as usize;
                 let pages = hog(&process.cores[core].pools[pool]);
                 let until = self.now + Duration::from_millis(self.chance.below(1000));
-                self.deeds.plan(until, Deed::Give(pages));
+                self.deeds.plan(until, Deed::Give(place, pages));
             }
             Fault::Rebind => {
                 let machine = &mut self.machines[place];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pangea_base::UnixTime;
-use pangea_engine::client::Trouble;
+use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::SERVED_STREAMS_MAX;
 use pangea_wire::Label;
 
@@ -71,10 +71,12 @@ impl World {
         let missing = self.atlas.missing(self.now);
         let tolerates = weather::tolerance(self.weather.code, self.weather.holders);
         let wants_put = self.objects.len() < OBJECTS_MAX && self.chance.below(2) == 0;
-        if wants_put || self.objects.is_empty() {
-            if self.weather.is_lawful && missing > tolerates {
-                // Too much is hurt just now; later.
-                self.origins[number].next = self.now + Duration::from_secs(5);
+        if wants_put || self.objects.is_empty() || self.origins[number].waits {
+            self.origins[number].waits = self.weather.is_lawful && missing > tolerates;
+            if self.origins[number].waits {
+                // Too much is hurt just now. Nobody else is hurt until it had its turn, or worlds
+                // whose code bears no loss would never see a put.
+                self.origins[number].next = self.now + Duration::from_secs(1);
                 return;
             }
             let job = self.put(number);
@@ -184,8 +186,12 @@ impl World {
             }
             Ended::Stat(object, result) => {
                 self.tally.stats += 1;
-                if let Err(error) = result {
-                    self.judge(work, format!("a stat of object {object} failed: {error:?}"));
+                match result {
+                    Ok(outcome) if self.is_counting => self.check_held(object, &outcome),
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.judge(work, format!("a stat of object {object} failed: {error:?}"));
+                    }
                 }
             }
         }
@@ -224,6 +230,27 @@ impl World {
         self.objects.push(Object { content, link, holders, survives });
     }
 
+    /// Who signed a receipt and lost nothing has the shard: that enough others have theirs is no
+    /// excuse.
+    fn check_held(&mut self, object: usize, outcome: &StatOutcome) {
+        let mut wrong = Vec::new();
+        for chunk in &outcome.chunks {
+            for (index, peer, there) in &chunk.shards {
+                let place = self.machines.iter().position(|m| m.identity.peer() == *peer);
+                if !there && place.is_some_and(|place| !self.atlas.is_ruined(place)) {
+                    let (chunk, index, name) = (chunk.chunk.0, index.0, self.name(peer));
+                    let trouble = outcome.holders.iter().find(|holder| holder.peer == *peer);
+                    let why = trouble.and_then(|holder| holder.trouble.as_deref()).unwrap_or("");
+                    wrong.push(format!(
+                        "{name} signed a receipt for shard {index} of chunk {chunk} of object \
+                         {object} and has it no more {why}"
+                    ));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|what| self.fail(what));
+    }
+
     /// Who is called a liar must be one.
     fn blame(&mut self, bad: &[Trouble]) {
         let honest = |peer: &pangea_base::PeerId| {
@@ -253,6 +280,15 @@ impl World {
         machine.map_or_else(|| format!("{peer}"), |machine| machine.name.clone())
     }
 
+    /// Nobody of a process sleeps through what came for it.
+    pub(super) fn check_bells(&mut self, place: Place) {
+        let machine = &self.machines[place];
+        let sleeper = machine.process.as_ref().and_then(|process| process.overslept());
+        if let Some(who) = sleeper {
+            self.fail(format!("{who} of {} sleeps with something on the mesh", machine.name));
+        }
+    }
+
     /// What must hold at every moment.
     pub(super) fn check(&mut self) {
         let mut wrong = Vec::new();
@@ -261,15 +297,19 @@ impl World {
             for (number, core) in process.cores.iter().enumerate() {
                 let held = core.engine.held();
                 let name = format!("core {number} of {}", machine.name);
-                if core.overslept() {
-                    wrong.push(format!("{name} sleeps with something on the mesh"));
-                }
                 if held.requests > SERVED_STREAMS_MAX {
                     wrong.push(format!("{name} serves {} requests", held.requests));
                 }
                 if core.parcels_most > PARCELS_MAX {
                     wrong.push(format!("{name} had {} parcels waiting", core.parcels_most));
                 }
+            }
+        }
+        for peer in self.log.taken.drain(..) {
+            let is_known = self.known.iter().any(|addr| addr.peer == peer);
+            if !is_known || self.forgers.contains(&peer) {
+                wrong
+                    .push(format!("an origin took a receipt of {peer}, who never gave a good one"));
             }
         }
         if let Some(leak) = self.network.leak.take() {
@@ -325,7 +365,7 @@ impl World {
         wrong.into_iter().for_each(|what| self.fail(what));
     }
 
-    /// After every process has closed and is gone: no page is missing.
+    /// After a process is gone: no page is missing.
     pub fn check_pages(&mut self, pools: Vec<(String, [pangea_base::PagePool; 3])>) {
         for (name, pools) in pools {
             for (pool, what) in pools.iter().zip(core::POOLS) {
@@ -354,6 +394,12 @@ impl World {
         self.to_read = (0..self.objects.len()).collect();
     }
 
+    /// Of every object each receipt is compared with what its holder has.
+    pub fn count_all(&mut self) {
+        self.is_counting = true;
+        self.to_count = (0..self.objects.len()).collect();
+    }
+
     /// Origins without work read what is left to be read; true: there is something left.
     fn read_next(&mut self) -> bool {
         for number in 0..self.origins.len() {
@@ -362,9 +408,11 @@ impl World {
             if is_free && let Some(object) = self.to_read.pop() {
                 // What is lost beyond repair is not asked for: that it is an error, was shown.
                 self.begin_get(number, object);
+            } else if is_free && let Some(object) = self.to_count.pop() {
+                self.begin_stat(number, object);
             }
         }
-        !self.to_read.is_empty()
+        !self.to_read.is_empty() || !self.to_count.is_empty()
     }
 
     /// What origins are doing.
@@ -379,9 +427,7 @@ impl World {
         let mut pools = Vec::new();
         for machine in &mut self.machines {
             let Some(process) = &mut machine.process else { continue };
-            for (number, core) in process.cores.iter().enumerate() {
-                pools.push((format!("core {number} of {}", machine.name), core.pools.clone()));
-            }
+            pools.extend(process.pools(&machine.name));
             process.close(self.now);
         }
         pools

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use pangea_base::{CoreId, PeerId};
-use pangea_trace::{Clock, Event, EventData, EventLog, LogConfig, Sampling, Tracer, Value, words};
+use pangea_trace::{
+    Clock, Event, EventData, EventLog, Kind, LogConfig, Sampling, Tracer, Value, words,
+};
 
 use super::clock::WALL;
 
@@ -55,6 +57,8 @@ pub struct Log {
     fresh: Vec<Event>,
     /// A sum over every event and every datagram.
     pub hash: u64,
+    /// Whose receipts origins have taken since the world last looked.
+    pub taken: Vec<PeerId>,
     /// Events by kind.
     pub events: BTreeMap<&'static str, u64>,
     /// Refusals and failures that nodes recorded, in their first words.
@@ -77,6 +81,7 @@ impl Log {
             kept_most,
             fresh: Vec::new(),
             hash: 0,
+            taken: Vec::new(),
             events: BTreeMap::new(),
             refusals: BTreeMap::new(),
             faults: BTreeMap::new(),
@@ -87,6 +92,11 @@ impl Log {
     pub fn source(&mut self, name: &str) -> usize {
         self.names.push(name.to_owned());
         self.names.len() - 1
+    }
+
+    /// Receipts that holders have signed so far.
+    pub fn receipts(&self) -> u64 {
+        self.events.get(Kind::ShardStored.name()).copied().unwrap_or(0)
     }
 
     /// A fault of which only the number matters.
@@ -126,6 +136,9 @@ impl Log {
             event.to_words().into_iter().for_each(|word| self.fold(word));
             if let Some(data) = event.data() {
                 self.tally(&data);
+                if matches!(data, EventData::ReceiptTaken { .. }) {
+                    self.taken.push(PeerId(event.peer));
+                }
             }
             if self.kept.len() >= self.kept_most {
                 self.kept.pop_front();
@@ -140,6 +153,7 @@ impl Log {
         let reason = match data {
             EventData::ShardRefused { reason, .. } => ("shard refused", &reason[..]),
             EventData::HolderFailed { reason, .. } => ("holder failed", &reason[..]),
+            EventData::RequestRefused { reason } => ("request refused", &reason[..]),
             _ => return,
         };
         let text = String::from_utf8_lossy(reason.1);
@@ -196,6 +210,12 @@ fn shown(bytes: &[u8]) -> String {
         true => format!("'{text}'"),
         false => bytes.iter().take(6).map(|byte| format!("{byte:02x}")).collect(),
     }
+}
+
+/// How a refusal stands in [`Log::refusals`], for whoever looks for it there.
+pub fn refused(what: &str, why: &impl std::fmt::Display) -> String {
+    let cut = words::<48>(&why.to_string());
+    format!("{what}: {}", generic(String::from_utf8_lossy(&cut).trim_end_matches('\0')))
 }
 
 /// A reason without its numbers and names, so that equal ones count together.

@@ -197,6 +197,14 @@ impl Machine {
 }
 
 impl Process {
+    /// The pools of its pages, by the core whose they are.
+    pub fn pools(&self, name: &str) -> Vec<(String, [PagePool; 3])> {
+        let pools = |(number, core): (usize, &Core)| {
+            (format!("core {number} of {name}"), core.pools.clone())
+        };
+        self.cores.iter().enumerate().map(pools).collect()
+    }
+
     /// Control tells a core what to do.
     pub fn command(&mut self, now: Instant, core: CoreId, command: Command) {
         self.control.tell(core, Message::Command(command));
@@ -215,6 +223,14 @@ impl Process {
     pub fn run_control(&mut self, now: Instant) {
         self.control.run(now);
         self.wake_rung(now + Duration::from_micros(1));
+    }
+
+    /// Who sleeps with something on the mesh. On one thread a bell that rings late is a bell that
+    /// does not ring: this is looked at after every turn, before a deadline or a retry wakes it.
+    pub fn overslept(&self) -> Option<String> {
+        let core = self.cores.iter().position(|core| core.overslept());
+        let control = || self.control.overslept().then(|| "control".to_owned());
+        core.map(|core| format!("core {core}")).or_else(control)
     }
 
     /// What control has not taken yet.

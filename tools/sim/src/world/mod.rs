@@ -15,7 +15,7 @@ pub mod weather;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pangea_base::{Entropy, PeerAddr};
+use pangea_base::{Entropy, PeerAddr, PeerId};
 use pangea_engine::message::Report;
 use pangea_transport::testing::Witness;
 
@@ -64,6 +64,8 @@ pub struct World {
     chance: Entropy,
     // Whom origins are told to store at.
     known: Vec<PeerAddr>,
+    // Of them, who gives no receipt without a flaw.
+    forgers: Vec<PeerId>,
     // Objects that are to be read in the time of calm.
     to_read: Vec<usize>,
     checked_at: Instant,
@@ -71,6 +73,11 @@ pub struct World {
     deeds_done: BTreeMap<&'static str, u64>,
     is_calm: bool,
     is_closing: bool,
+    // Objects whose receipts are to be compared with what is held, and whether that has begun.
+    to_count: Vec<usize>,
+    is_counting: bool,
+    // Whose next receipt its power does not survive.
+    armed: Option<Place>,
 }
 
 /// What was done in a world.
@@ -85,6 +92,8 @@ pub struct Tally {
     pub restarts: u64,
     pub bytes: u64,
     pub steps: u64,
+    /// Enemies that came, by the names of their scripts.
+    pub enemies: BTreeMap<&'static str, u64>,
 }
 
 impl World {
@@ -110,11 +119,15 @@ impl World {
             deeds: Deeds::default(),
             witness: Witness::default(),
             known: Vec::new(),
+            forgers: Vec::new(),
             to_read: Vec::new(),
             checked_at: now,
             deeds_done: BTreeMap::new(),
             is_calm: false,
             is_closing: false,
+            to_count: Vec::new(),
+            is_counting: false,
+            armed: None,
             chance,
             weather,
         };
@@ -189,13 +202,18 @@ impl World {
             for elsewhere in actor.elsewhere() {
                 self.network.set_place(*elsewhere, Some(place));
             }
+            *self.tally.enemies.entry(script.name()).or_default() += 1;
             self.log
                 .say(self.now, &format!("an enemy comes: {}: {}", script.name(), script.meaning()));
             if actor.is_holder() {
                 self.known.push(actor.addr());
                 self.atlas.add(actor.addr().peer, place);
             }
-            if costs {
+            if enemies::forges_receipts(script) {
+                self.forgers.push(actor.addr().peer);
+            }
+            // Where everything may be lost but one holder, that one may be anybody.
+            if costs || (actor.is_holder() && !self.weather.is_lawful) {
                 self.atlas.ruin(place);
             }
             self.visitors.push(Visitor { actor, wake_at: Some(self.now), busy: true });
@@ -302,7 +320,12 @@ impl World {
         while !ready.is_empty() {
             let which = self.chance.below(ready.len() as u64) as usize;
             let (place, core) = ready.swap_remove(which);
+            let before = self.log.receipts();
             self.machines[place].run(core, now, &mut self.network, &mut self.log);
+            self.check_bells(place);
+            if self.armed == Some(place) && self.log.receipts() > before {
+                self.cut_at_receipt(place);
+            }
         }
         for place in 0..self.weather.holders {
             let Some(process) = &mut self.machines[place].process else { continue };
@@ -375,9 +398,4 @@ fn address(third: u8, last: u8) -> std::net::SocketAddr {
 pub fn fault_names() -> Vec<&'static str> {
     let single = weather::Fault::ALL.into_iter().map(weather::Fault::name);
     single.chain(network::FAULTS).chain(disk::FAULTS).chain(core::FAULTS).collect()
-}
-
-/// The names of all events that nodes record in them.
-pub fn event_names() -> Vec<&'static str> {
-    pangea_trace::Kind::ALL.iter().map(|kind| kind.name()).collect()
 }

@@ -93,6 +93,8 @@ pub struct Origin {
     pub next: Instant,
     /// When it looks at its work again.
     pub looks: Instant,
+    /// It would put something, but too much is hurt.
+    pub waits: bool,
     pages: PagePool,
     numbers: Numbers,
 }
@@ -113,12 +115,21 @@ pub struct PutPlan {
 impl Origin {
     pub fn new(place: Place, next: Instant) -> Origin {
         let pages = PagePool::new(128 << 10, STREAM_PAGES);
-        Origin { place, work: None, next, looks: next, pages, numbers: Numbers::default() }
+        Origin {
+            place,
+            work: None,
+            next,
+            looks: next,
+            waits: false,
+            pages,
+            numbers: Numbers::default(),
+        }
     }
 
     /// Its process is gone, and with it what it was doing.
     pub fn lost(&mut self) -> Option<Work> {
         self.numbers = Numbers::default();
+        self.waits = false;
         self.work.take()
     }
 

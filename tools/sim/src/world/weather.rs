@@ -17,6 +17,7 @@ use super::network::Path;
 pub enum Fault {
     Kill,
     PowerCut,
+    CutAtReceipt,
     Close,
     Reformat,
     Isolate,
@@ -37,9 +38,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Kill,
         Fault::PowerCut,
+        Fault::CutAtReceipt,
         Fault::Close,
         Fault::Reformat,
         Fault::Isolate,
@@ -64,6 +66,7 @@ impl Fault {
         match self {
             Fault::Kill => "process killed",
             Fault::PowerCut => "power cut",
+            Fault::CutAtReceipt => "power cut behind a receipt",
             Fault::Close => "closed and started",
             Fault::Reformat => "reformatted",
             Fault::Isolate => "isolated",
@@ -140,7 +143,7 @@ impl Weather {
         let liars = if is_lawful { liars } else { chance.below(3) as usize };
         let mut faults: Vec<Fault> =
             Fault::ALL.into_iter().filter(|_| chance.below(2) == 0).collect();
-        faults.extend([Fault::Kill, Fault::PowerCut]);
+        faults.extend([Fault::Kill, Fault::PowerCut, Fault::CutAtReceipt]);
         Weather {
             holders,
             origins: 1 + chance.below(3) as usize,
