@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::*;
 
 /// The numbers of trace files. A line may be added, and none may be changed.
-const KINDS: [(u16, &str, Class); 31] = [
+const KINDS: [(u16, &str, Class); 32] = [
     (1, "Gap", Class::Recorder),
     (2, "SpanBegin", Class::Span),
     (3, "SpanEnd", Class::Span),
