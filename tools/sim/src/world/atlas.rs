@@ -122,8 +122,8 @@ impl Atlas {
 }
 
 impl Atlas {
-    /// Whether one more may lose what it holds, so that puts can bear it, and the objects that are
-    /// there as well: with every one of them a put did without half of what its code survives.
+    /// Whether one more may lose what it holds for good: puts bear as many as `spare`. (Whether the
+    /// objects that are there bear it, [`Atlas::may_hurt`] says.)
     pub fn may_ruin(&self, spare: usize) -> bool {
         !self.is_lawful || self.ruined.len() < spare
     }

@@ -9,7 +9,7 @@ use super::World;
 use super::atlas::GRACE;
 use super::machine::Machine;
 use super::network::{Path, Place};
-use super::weather::{self, Fault, Weather};
+use super::weather::{Fault, Weather};
 
 /// Something that is to happen.
 pub enum Deed {
@@ -149,8 +149,7 @@ impl World {
                 return;
             }
             // A reformatted disk has lost what it had for good.
-            let spare = weather::tolerance(self.weather.code, self.weather.holders);
-            if fault == Fault::Reformat && !self.atlas.may_ruin(spare) {
+            if fault == Fault::Reformat && !self.atlas.may_ruin(self.weather.tolerance()) {
                 return;
             }
         }

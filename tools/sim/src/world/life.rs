@@ -10,9 +10,9 @@ use pangea_wire::Label;
 
 use super::atlas::Object;
 use super::clock::WALL;
+use super::machine::Machine;
 use super::network::{CANARY, Place};
 use super::origin::{Content, Ended, Job, PutPlan, Work, named};
-use super::weather;
 use super::{World, core};
 
 /// The longest that anything an origin does may take, whatever happens to it: every wait in it has
@@ -69,7 +69,7 @@ impl World {
 
     fn begin_any(&mut self, number: usize) {
         let missing = self.atlas.missing(self.now);
-        let tolerates = weather::tolerance(self.weather.code, self.weather.holders);
+        let tolerates = self.weather.tolerance();
         let wants_put = self.objects.len() < OBJECTS_MAX && self.chance.below(2) == 0;
         if wants_put || self.objects.is_empty() || self.origins[number].waits {
             self.origins[number].waits = self.weather.is_lawful && missing > tolerates;
@@ -366,7 +366,7 @@ impl World {
     }
 
     /// After a process is gone: no page is missing.
-    pub fn check_pages(&mut self, pools: Vec<(String, [pangea_base::PagePool; 3])>) {
+    pub(super) fn check_pages(&mut self, pools: Vec<(String, [pangea_base::PagePool; 3])>) {
         for (name, pools) in pools {
             for (pool, what) in pools.iter().zip(core::POOLS) {
                 let (there, all) = (pool.available(), pool.pages_max());
@@ -421,22 +421,20 @@ impl World {
         stages.collect::<Vec<_>>().join(", ")
     }
 
-    /// Tells every process to close; the pools of its pages, to be counted afterwards.
-    pub fn close(&mut self) -> Vec<(String, [pangea_base::PagePool; 3])> {
+    /// Tells every process to close.
+    pub fn close(&mut self) {
         self.is_closing = true;
-        let mut pools = Vec::new();
         for machine in &mut self.machines {
-            let Some(process) = &mut machine.process else { continue };
-            pools.extend(process.pools(&machine.name));
-            process.close(self.now);
+            if let Some(process) = &mut machine.process {
+                process.close(self.now);
+            }
         }
-        pools
     }
 
     /// Every process has closed; then it is gone.
     pub fn check_closed(&mut self) {
         let mut wrong = Vec::new();
-        for machine in &mut self.machines {
+        for machine in &self.machines {
             let Some(process) = &machine.process else { continue };
             for (number, core) in process.cores.iter().enumerate() {
                 if !core.engine.is_closed() {
@@ -450,8 +448,8 @@ impl World {
                     machine.disk.open_files()
                 ));
             }
-            machine.kill();
         }
         wrong.into_iter().for_each(|what| self.fail(what));
+        (0..self.machines.len()).for_each(|place| self.end(place, Machine::kill));
     }
 }

@@ -156,9 +156,7 @@ impl Log {
             EventData::RequestRefused { reason } => ("request refused", &reason[..]),
             _ => return,
         };
-        let text = String::from_utf8_lossy(reason.1);
-        let text = format!("{}: {}", reason.0, generic(text.trim_end_matches('\0')));
-        *self.refusals.entry(text).or_default() += 1;
+        *self.refusals.entry(counted(reason.0, reason.1)).or_default() += 1;
     }
 
     /// Adds a word to the hash.
@@ -214,8 +212,11 @@ fn shown(bytes: &[u8]) -> String {
 
 /// How a refusal stands in [`Log::refusals`], for whoever looks for it there.
 pub fn refused(what: &str, why: &impl std::fmt::Display) -> String {
-    let cut = words::<48>(&why.to_string());
-    format!("{what}: {}", generic(String::from_utf8_lossy(&cut).trim_end_matches('\0')))
+    counted(what, &words::<48>(&why.to_string()))
+}
+
+fn counted(what: &str, reason: &[u8]) -> String {
+    format!("{what}: {}", generic(String::from_utf8_lossy(reason).trim_end_matches('\0')))
 }
 
 /// A reason without its numbers and names, so that equal ones count together.

@@ -182,7 +182,7 @@ impl World {
     /// Scripts that the seed draws come along. In a lawful world those that cost a shard are no more
     /// than a put can bear.
     fn invite(&mut self, nodes: &[PeerAddr]) {
-        let spare = weather::tolerance(self.weather.code, self.weather.holders);
+        let spare = self.weather.tolerance();
         let mut costly = self.weather.liars;
         for number in 0..self.weather.enemies {
             let place = self.machines.len() + self.visitors.len();
@@ -320,10 +320,10 @@ impl World {
         while !ready.is_empty() {
             let which = self.chance.below(ready.len() as u64) as usize;
             let (place, core) = ready.swap_remove(which);
-            let before = self.log.receipts();
+            let before = (self.armed == Some(place)).then(|| self.log.receipts());
             self.machines[place].run(core, now, &mut self.network, &mut self.log);
             self.check_bells(place);
-            if self.armed == Some(place) && self.log.receipts() > before {
+            if before.is_some_and(|before| self.log.receipts() > before) {
                 self.cut_at_receipt(place);
             }
         }

@@ -130,6 +130,11 @@ pub struct Tiny {
 }
 
 impl Weather {
+    /// How many machines a put may do without.
+    pub fn tolerance(&self) -> usize {
+        tolerance(self.code, self.holders)
+    }
+
     /// Draws it.
     pub fn draw(chance: &mut Entropy) -> Weather {
         let is_lawful = chance.below(4) != 0;
@@ -243,7 +248,7 @@ impl Weather {
 
 /// Machines that a put may do without, whatever happens to them while it runs: of the m that its
 /// code survives it needs half for being acknowledged.
-pub fn tolerance(code: Option<Code>, holders: usize) -> usize {
+fn tolerance(code: Option<Code>, holders: usize) -> usize {
     match code {
         Some(code) => holders.saturating_sub(code.n()).min(code.m() / 2),
         None => (holders / 2).min(4) / 2,
