@@ -526,7 +526,9 @@ fn put_failed(error: PutError, troubles: Vec<(PeerId, String)>) -> PutFailed {
             PutFailed::ChunkFailed { chunk, found, needed, troubles }
         }
         PutError::Source(why) => PutFailed::Source(why),
-        PutError::Manifest => PutFailed::TooFewHolders { found: 0, needed: 1, troubles },
+        PutError::Manifest { found, needed } => {
+            PutFailed::TooFewHolders { found, needed, troubles }
+        }
         PutError::Local(why) => PutFailed::Local(why),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pangea_base::file::{FileId, FileOp, FileRequest};
 use pangea_base::{CoreId, UnixTime};
+use pangea_engine::limits::PARCELS_MAX;
 use pangea_engine::message::Message;
 use pangea_engine::{Engine, Input, Output};
 use pangea_mesh::{Ends, Full, Readiness};
@@ -140,6 +141,7 @@ impl Core {
                 break;
             }
         }
+        debug_assert!(self.parcels.len() <= PARCELS_MAX, "{} messages wait", self.parcels.len());
         // Order is kept to every receiver: the first that is refused holds back the rest.
         while let Some((to, parcel)) = self.parcels.pop_front() {
             if let Err(Full(parcel)) = self.ends.send(to, parcel) {

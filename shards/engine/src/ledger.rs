@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pangea_base::{Entropy, Identity, Locator, PeerId, UnixTime};
 use pangea_wire::{Grant, StoreRefusal};
 
-use crate::limits::{GRANT_LIFETIME, GRANTS_MAX, GRANTS_PER_PEER_MAX, SHARE_PER_PEER};
+use crate::grants::{Grants, Nonce, Prefix, Reservation};
+use crate::limits::{GRANT_LIFETIME, GRANTS_PER_PEER_MAX, SHARE_PER_PEER};
 
 /// Who may store here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,43 +80,6 @@ pub enum LedgerAnswer {
     Noted,
 }
 
-/// Unused reservations are let go after this long; the grant stays valid and reserves anew.
-const RESERVATION_IDLE: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-struct Reservation {
-    owner: PeerId,
-    from: Prefix,
-    spent: u64,
-    left: u64,
-    touched: Instant,
-    expires: UnixTime,
-}
-
-/// The network a peer calls from: /24 of IPv4, /48 of IPv6. Loopback has none: those callers are
-/// this machine's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Prefix(Option<[u8; 6]>);
-
-impl Prefix {
-    fn of(ip: IpAddr) -> Prefix {
-        let ip = ip.to_canonical();
-        if ip.is_loopback() {
-            return Prefix(None);
-        }
-        Prefix(Some(match ip {
-            IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                [4, 0, 0, a, b, c]
-            }
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, ..] = v6.octets();
-                [a, b, c, d, e, f]
-            }
-        }))
-    }
-}
-
 /// The node's account of who takes how much of it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -127,7 +91,7 @@ pub struct Ledger {
     by_owner: BTreeMap<PeerId, u64>,
     by_prefix: BTreeMap<Prefix, u64>,
     by_both: BTreeMap<(PeerId, Prefix), u64>,
-    grants: BTreeMap<[u8; 16], Reservation>,
+    grants: Grants,
 }
 
 impl Ledger {
@@ -141,7 +105,7 @@ impl Ledger {
             by_owner: BTreeMap::new(),
             by_prefix: BTreeMap::new(),
             by_both: BTreeMap::new(),
-            grants: BTreeMap::new(),
+            grants: Grants::default(),
         }
     }
 
@@ -207,12 +171,10 @@ impl Ledger {
         owner: PeerId,
         from: Prefix,
         bytes: u64,
-        nonce: [u8; 16],
-    ) -> Result<([u8; 16], UnixTime), StoreRefusal> {
+        nonce: Nonce,
+    ) -> Result<(Nonce, UnixTime), StoreRefusal> {
         self.may_store(owner)?;
-        let unused = |known: &&Reservation| known.owner == owner && known.left > 0;
-        let own = self.grants.values().filter(unused).count();
-        if own >= GRANTS_PER_PEER_MAX || !self.place_for_a_grant() {
+        if self.grants.reserving_of(&owner) >= GRANTS_PER_PEER_MAX {
             return Err(StoreRefusal::Busy);
         }
         self.room_for(owner, from, bytes)?;
@@ -220,7 +182,7 @@ impl Ledger {
         self.reserved += bytes;
         self.add(owner, from, bytes);
         let reservation = Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
-        self.grants.insert(nonce, reservation);
+        self.remember(nonce, reservation);
         Ok((nonce, expires))
     }
 
@@ -262,46 +224,40 @@ impl Ledger {
         bytes: u64,
     ) -> Result<(), StoreRefusal> {
         self.may_store(grant.origin)?;
-        if !self.grants.contains_key(&grant.nonce) {
-            if !self.place_for_a_grant() {
-                return Err(StoreRefusal::Busy);
-            }
-            let (owner, expires) = (grant.origin, grant.expires);
-            let fresh = Reservation { owner, from, spent: 0, left: 0, touched: now, expires };
-            self.grants.insert(grant.nonce, fresh);
-        }
-        let known = &self.grants[&grant.nonce];
-        let (spent, left, owner, from) = (known.spent, known.left, known.owner, known.from);
-        if spent.saturating_add(bytes) > grant.bytes_max {
+        let fresh = Reservation {
+            owner: grant.origin,
+            from,
+            spent: 0,
+            left: 0,
+            touched: now,
+            expires: grant.expires,
+        };
+        let known = self.grants.get(&grant.nonce).unwrap_or(fresh);
+        if known.spent.saturating_add(bytes) > grant.bytes_max {
             return Err(StoreRefusal::OverGrant { limit: grant.bytes_max });
         }
-        let missing = bytes.saturating_sub(left);
+        let missing = bytes.saturating_sub(known.left);
         if missing > 0 {
-            self.room_for(owner, from, missing)?;
-            self.add(owner, from, missing);
+            self.room_for(known.owner, known.from, missing)?;
+            self.add(known.owner, known.from, missing);
         }
-        self.reserved -= bytes - missing;
+        let reserved = bytes - missing;
+        self.reserved -= reserved;
         self.used += bytes;
-        let known = self.grants.get_mut(&grant.nonce).expect("inserted above");
-        known.left -= bytes - missing;
-        known.spent += bytes;
-        known.touched = now;
+        let (spent, left) = (known.spent + bytes, known.left - reserved);
+        self.remember(grant.nonce, Reservation { spent, left, touched: now, ..known });
         Ok(())
     }
 
-    /// Whether there is room to remember one more grant. If not, who has the most is forgotten a
-    /// grant that it used up: with it, nobody else could be kept out, and the quota still binds it.
-    fn place_for_a_grant(&mut self) -> bool {
-        if self.grants.len() < GRANTS_MAX {
-            return true;
+    /// Remembers a grant; what was reserved for the one that made room is given back.
+    /// One of which nothing was spent and for which nothing is reserved needs no memory.
+    fn remember(&mut self, nonce: Nonce, grant: Reservation) {
+        if grant.spent == 0 && grant.left == 0 {
+            return;
         }
-        let mut counts: BTreeMap<PeerId, usize> = BTreeMap::new();
-        self.grants.values().for_each(|known| *counts.entry(known.owner).or_default() += 1);
-        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner);
-        let used_up = |known: &Reservation| known.left == 0 && Some(known.owner) == most;
-        let candidates = self.grants.iter().filter(|(_, known)| used_up(known));
-        let oldest = candidates.min_by_key(|(_, known)| known.touched).map(|(nonce, _)| *nonce);
-        oldest.is_some_and(|nonce| self.grants.remove(&nonce).is_some())
+        if let Some(forgotten) = self.grants.remember(nonce, grant) {
+            self.give_back(&forgotten);
+        }
     }
 
     fn add(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
@@ -337,19 +293,15 @@ impl Ledger {
     }
 
     fn let_go(&mut self, now: Instant, wall: UnixTime) {
-        let mut lapsed = Vec::new();
-        for reservation in self.grants.values_mut() {
-            if reservation.left > 0 && reservation.touched + RESERVATION_IDLE <= now {
-                lapsed.push((reservation.owner, reservation.from, reservation.left));
-                reservation.left = 0;
-            }
+        while let Some(idle) = self.grants.next_idle(now) {
+            self.give_back(&idle);
         }
-        for (owner, from, left) in lapsed {
-            self.reserved -= left;
-            self.subtract(owner, from, left);
-        }
-        // A grant of which nothing was spent needs no memory: it would be reserved anew.
-        self.grants.retain(|_, known| known.left > 0 || (known.spent > 0 && known.expires > wall));
+        self.grants.forget_ended(wall);
+    }
+
+    fn give_back(&mut self, grant: &Reservation) {
+        self.reserved -= grant.left;
+        self.subtract(grant.owner, grant.from, grant.left);
     }
 }
 
@@ -365,6 +317,8 @@ fn subtract<K: Ord>(map: &mut BTreeMap<K, u64>, key: &K, bytes: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grants::RESERVATION_IDLE;
+    use crate::limits::GRANTS_MAX;
     use pangea_base::Secret;
 
     struct World {
@@ -468,7 +422,7 @@ mod tests {
             let used_up = Reservation { owner, from, spent: 1, left: 0, touched, expires };
             let mut nonce = [0; 16];
             nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
-            world.ledger.grants.insert(nonce, used_up);
+            assert_eq!(world.ledger.grants.remember(nonce, used_up), None);
         }
         assert!(world.grant(2, HOME, 1).is_ok());
         assert_eq!(world.ledger.grants.len(), GRANTS_MAX);

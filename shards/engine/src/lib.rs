@@ -12,6 +12,7 @@ mod content;
 mod engine;
 mod figures;
 mod get_chunk;
+mod grants;
 mod holdings;
 mod incoming;
 mod ledger;

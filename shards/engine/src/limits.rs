@@ -47,6 +47,11 @@ pub const SERVED_STREAMS_PER_PEER_MAX: usize = SERVED_STREAMS_MAX / 4;
 /// Jobs of one kind on a core at once.
 pub const JOBS_MAX: usize = 16;
 
+/// Messages of a core that may wait for a full ring. Nothing refuses one more: what a core asks of
+/// others at once is bounded by the limits above (each request, job and small request waits for the
+/// answer to at most one question); simulated worlds check that it is.
+pub const PARCELS_MAX: usize = 8192;
+
 /// Small requests in flight on a core.
 pub const ASKS_MAX: usize = 4096;
 
@@ -74,7 +79,7 @@ pub const LEASE_SLACK: Duration = Duration::from_secs(24 * 3600);
 /// The share of the capacity that one identity, and one network prefix, may take: a tenth.
 pub const SHARE_PER_PEER: u64 = 10;
 
-/// Grants outstanding at one holder.
+/// Grants that one holder remembers. One more, and the network with the most of them loses its oldest.
 pub const GRANTS_MAX: usize = 16 * 1024;
 
 /// Of these, grants to one identity that it has not used up.
@@ -95,4 +100,5 @@ const _: () = assert!(STREAM_STALL.as_millis() < PATIENCE.as_millis());
 const _: () = assert!(SERVED_STREAMS_PER_PEER_MAX < SERVED_STREAMS_MAX);
 const _: () = assert!(SLOW_AFTER.as_millis() < PATIENCE.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < OWN_STALL.as_millis());
+const _: () = assert!(SERVED_STREAMS_MAX + ASKS_MAX + JOBS_MAX < PARCELS_MAX);
 const _: () = assert!(GRANTS_PER_PEER_MAX < GRANTS_MAX);

@@ -4,7 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use pangea_engine::client::GetError;
+use pangea_engine::client::{GetError, PutError};
 use world::{World, bytes_of};
 
 fn round_trip(world: &mut World, bytes: &[u8]) {
@@ -98,6 +98,24 @@ fn a_put_ends_when_everybody_falls_silent() {
     assert!(put.result.is_err());
     assert!(world.now - begun < Duration::from_secs(120));
     assert_eq!(world.engine(0, 0).held().jobs, 0);
+}
+
+#[test]
+fn a_put_whose_manifest_reaches_too_few_to_read_it_back_is_no_put() {
+    let mut world = World::new(8, 1, 14, 1);
+    let (k, latency) = (10, Duration::from_millis(5));
+    let mut stored_at = None;
+    let put = world.put_with(&bytes_of(12, 300_000), |world| {
+        if stored_at.is_none() && (1..=14).all(|node| world.engine(node, 0).stats().shards == 1) {
+            stored_at = Some(world.now);
+        }
+        // The receipts have come, the manifest is on its way.
+        if stored_at.is_some_and(|at| world.now >= at + latency) {
+            world.nodes[k..].iter_mut().for_each(|node| node.alive = false);
+        }
+    });
+    let failed = put.result.map(|_| ()).unwrap_err();
+    assert!(matches!(failed, PutError::Manifest { found: 9, needed: 10 }), "{failed:?}");
 }
 
 #[test]

@@ -22,8 +22,6 @@ use super::network::{Network, Packet, Place, Train};
 /// What crosses the mesh.
 pub type Parcel = (Box<Message>, Hop);
 
-/// Trains that a socket holds for a core that does not read.
-const SOCKET_TRAINS: usize = 256;
 /// Trains sent before the core looks for input again.
 const TRAINS_PER_TURN: usize = 64;
 
@@ -70,6 +68,7 @@ pub struct Core {
     called: bool,
     parcels: VecDeque<(CoreId, Parcel)>,
     socket: VecDeque<Packet>,
+    socket_trains: usize,
     ended: VecDeque<FileDone>,
     wake_at: Option<Instant>,
     stalled_until: Option<Instant>,
@@ -78,7 +77,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(parts: Parts, mut ends: Ends<Parcel>, now: Instant) -> Core {
+    pub fn new(parts: Parts, mut ends: Ends<Parcel>, now: Instant, socket_trains: usize) -> Core {
         let bell = Arc::new(Rung::default());
         ends.parking().connect(bell.clone());
         Core {
@@ -91,6 +90,7 @@ impl Core {
             called: false,
             parcels: VecDeque::new(),
             socket: VecDeque::new(),
+            socket_trains,
             ended: VecDeque::new(),
             wake_at: Some(now),
             stalled_until: None,
@@ -123,7 +123,7 @@ impl Core {
 
     /// A train arrives at its socket. False: the socket is full.
     pub fn receive(&mut self, now: Instant, packet: Packet) -> bool {
-        if self.socket.len() >= SOCKET_TRAINS {
+        if self.socket.len() >= self.socket_trains {
             return false;
         }
         self.socket.push_back(packet);

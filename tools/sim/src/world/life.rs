@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pangea_base::UnixTime;
 use pangea_engine::client::{StatOutcome, Trouble};
-use pangea_engine::limits::SERVED_STREAMS_MAX;
+use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
 use pangea_wire::Label;
 
 use super::atlas::Object;
@@ -20,9 +20,6 @@ use super::{World, core};
 const WORK_MAX: Duration = Duration::from_secs(600);
 /// Objects of a world.
 const OBJECTS_MAX: usize = 24;
-/// Parcels that may wait at a core for a full ring: what 1,024 requests and as many file operations
-/// can ask of another core at once.
-const PARCELS_MAX: usize = 8192;
 /// How long holders are asked to keep an object: longer than any world lasts.
 const LEASE: u64 = 30 * 86_400;
 

@@ -36,6 +36,8 @@ pub struct Setup {
     pub steer_mesh: bool,
     /// What a turn takes.
     pub turn: Duration,
+    /// Trains that a socket holds for a core that does not read.
+    pub socket_trains: usize,
 }
 
 /// What a machine is made of.
@@ -106,7 +108,7 @@ impl Machine {
         let control = Control::new(ends.pop().expect("one end is control's"), now);
         let cores = ends.into_iter().zip(0..).map(|(ends, core)| {
             let parts = self.parts(now, CoreId(core), witness);
-            Core::new(parts, ends, now)
+            Core::new(parts, ends, now, self.setup.socket_trains)
         });
         let cores = cores.collect();
         self.process = Some(Process { cores, control });

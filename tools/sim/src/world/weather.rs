@@ -209,6 +209,8 @@ impl Weather {
             gso_segments_max: [1, 10, 64][chance.below(3) as usize],
             steer_mesh: chance.below(4) == 0,
             turn: Duration::from_micros(1 + chance.below(50)),
+            // Now and then a kernel that holds little for who does not read at once.
+            socket_trains: if chance.below(6) == 0 { 2 + chance.below(6) as usize } else { 256 },
         }
     }
 
