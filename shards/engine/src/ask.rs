@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pangea_base::PeerAddr;
 use pangea_trace::{Outcome, SpanKind, TraceContext};
-use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
     AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
     PlacementHeader, Protocol, RouteRequest, RouteResponse, ShardHeld, StoreRequest, StoreResponse,
@@ -111,6 +111,8 @@ impl AskJob {
         match self.out.pump(&mut shared.transport, conn, stream) {
             Ok(Pumped::Drained) => shared.finish(conn, stream),
             Ok(Pumped::Blocked) => {}
+            // Its answer is, or will be, in the stream the other way.
+            Err(WriteFailed::Stopped(_)) => self.out.clear(),
             Err(failed) => {
                 // A refusal explains more than the reset that came with it.
                 self.readable(shared);

@@ -492,7 +492,9 @@ impl Engine {
                     conn,
                     KeepAlive::Every(KEEP_ALIVE),
                 );
-                if let Some(peer) = self.shared.links.connected(conn) {
+                let shared = &mut self.shared;
+                if let Some(peer) = shared.links.connected(&mut shared.transport, shared.now, conn)
+                {
                     self.link_changed(peer);
                 }
             }
@@ -714,8 +716,8 @@ impl Engine {
         for ask in self.asks.values_mut() {
             ask.tick(self.shared.now);
         }
-        for (peer, conn) in self.shared.links.expire(self.shared.now) {
-            self.shared.transport.close(self.shared.now, conn, 0, b"");
+        let now = self.shared.now;
+        for peer in self.shared.links.tick(&mut self.shared.transport, now) {
             self.link_changed(peer);
         }
     }
@@ -723,6 +725,7 @@ impl Engine {
     fn tick(&mut self) {
         self.next_tick = self.shared.now + TICK;
         self.serve.tick(&mut self.shared);
+        self.shared.ping_silent();
     }
 
     /// Leases end also while nobody asks for anything.

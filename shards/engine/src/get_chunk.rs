@@ -369,6 +369,7 @@ impl GetJob {
         self.next_tick = now + HEDGE_AFTER;
         let mut stalled = 0;
         for at in 0..self.sources.len() {
+            let can_spare = self.can_spare(at);
             let source = &mut self.sources[at];
             let receiving = matches!(source.state, SourceState::Receiving(..));
             if !source.is_waited_for() {
@@ -377,7 +378,7 @@ impl GetJob {
                 (source.paced_at, source.paced_bytes) = (now, 0);
             } else if receiving && source.paced_at + STREAM_STALL <= now {
                 self.trouble(shared, at, format!("it sent less than {LEAST_RATE} bytes a second"));
-            } else if receiving && source.moved_at + SLOW_AFTER <= now {
+            } else if receiving && source.moved_at + SLOW_AFTER <= now && can_spare {
                 let seconds = SLOW_AFTER.as_secs();
                 self.trouble(shared, at, format!("it sent nothing for {seconds} s"));
             } else if !receiving && source.moved_at + PATIENCE <= now {
@@ -428,6 +429,13 @@ impl GetJob {
     /// A few more than k until the first stripe shows who is quick; then k are enough.
     fn wanted(&self) -> usize {
         if self.stripe == 0 { self.k() + GET_EXTRA } else { self.k() }
+    }
+
+    /// Whether there are enough others without this one.
+    fn can_spare(&self, at: usize) -> bool {
+        let others = self.sources.iter().enumerate().filter(|&(other, _)| other != at);
+        let left = others.filter(|(_, source)| source.state != SourceState::Gone);
+        left.map(|(_, source)| source.index).collect::<BTreeSet<_>>().len() >= self.k()
     }
 
     /// Shards that are being fetched or are here.

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// How long a dial may take before the peer counts as not there.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A dial that is not answered for this long is made once more beside the first: what the peer sent
+/// may have gone to an address that we no longer have, or it was restarted in between.
+pub const DIAL_AGAIN_AFTER: Duration = Duration::from_secs(3);
+
 /// How long a peer that could not be reached, or was lost, is left alone.
 pub const REDIAL_AFTER: Duration = Duration::from_secs(10);
 
@@ -94,6 +98,7 @@ pub const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// Connections that one core dials at once.
 pub const LINKS_MAX: usize = 1024;
 
+const _: () = assert!(DIAL_AGAIN_AFTER.as_millis() * 2 < DIAL_TIMEOUT.as_millis());
 const _: () = assert!(HEDGE_AFTER.as_millis() < SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < STREAM_STALL.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < PATIENCE.as_millis());

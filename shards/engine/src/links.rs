@@ -1,13 +1,12 @@
 //! Connections that this core dialled: one per holder, made on demand, kept while used.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use pangea_base::{PeerAddr, PeerId};
 use pangea_transport::{ConnId, Transport};
 
-use crate::limits::{DIAL_TIMEOUT, LINKS_MAX, REDIAL_AFTER};
+use crate::limits::{DIAL_AGAIN_AFTER, DIAL_TIMEOUT, LINKS_MAX, REDIAL_AFTER};
 
 /// How things stand with a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +22,15 @@ pub(crate) enum LinkState {
 #[derive(Debug)]
 struct Link {
     state: LinkState,
-    addr: SocketAddr,
-    conn: Option<ConnId>,
+    to: PeerAddr,
+    // While it is being dialled, one connection for each attempt; then the one that is up.
+    conns: Vec<ConnId>,
+    again_at: Instant,
     give_up_at: Instant,
     // When it went down, if it did.
     down_at: Instant,
+    // Bytes that had come when that was last looked at.
+    heard: u64,
 }
 
 /// All outgoing connections of a core.
@@ -48,31 +51,40 @@ impl Links {
         if let Some(link) = self.links.get(&to.peer) {
             let down = matches!(link.state, LinkState::Down(_));
             // Another address is another chance; the old one is left alone for a while.
-            let waits = link.addr == to.addr && now < link.down_at + REDIAL_AFTER;
+            let waits = link.to == to && now < link.down_at + REDIAL_AFTER;
             if !down || waits {
                 return link.state.clone();
             }
         }
-        let (state, conn) = if self.by_conn.len() >= LINKS_MAX {
-            (LinkState::Down(format!("more than {LINKS_MAX} peers are dialled already")), None)
-        } else {
-            match transport.connect(now, to) {
-                Ok(conn) => (LinkState::Connecting, Some(conn)),
-                Err(refused) => (LinkState::Down(refused.to_string()), None),
-            }
+        let (state, conns) = match self.dial(transport, now, to) {
+            Ok(conn) => (LinkState::Connecting, vec![conn]),
+            Err(why) => (LinkState::Down(why), Vec::new()),
         };
-        if let Some(conn) = conn {
-            self.by_conn.insert(conn, to.peer);
-        }
         let link = Link {
             state: state.clone(),
-            addr: to.addr,
-            conn,
+            to,
+            conns,
+            again_at: now + DIAL_AGAIN_AFTER,
             give_up_at: now + DIAL_TIMEOUT,
             down_at: now,
+            heard: 0,
         };
         self.links.insert(to.peer, link);
         state
+    }
+
+    fn dial(
+        &mut self,
+        transport: &mut Transport,
+        now: Instant,
+        to: PeerAddr,
+    ) -> Result<ConnId, String> {
+        if self.by_conn.len() >= LINKS_MAX {
+            return Err(format!("more than {LINKS_MAX} peers are dialled already"));
+        }
+        let conn = transport.connect(now, to).map_err(|refused| refused.to_string())?;
+        self.by_conn.insert(conn, to.peer);
+        Ok(conn)
     }
 
     /// The peer that was dialled as `conn`, if this core dialled it.
@@ -80,46 +92,89 @@ impl Links {
         self.by_conn.get(&conn).copied()
     }
 
-    pub(crate) fn connected(&mut self, conn: ConnId) -> Option<PeerId> {
+    /// An attempt came through; the others are given up.
+    pub(crate) fn connected(
+        &mut self,
+        transport: &mut Transport,
+        now: Instant,
+        conn: ConnId,
+    ) -> Option<PeerId> {
         let peer = self.peer(conn)?;
-        self.links.get_mut(&peer)?.state = LinkState::Up(conn);
+        let link = self.links.get_mut(&peer)?;
+        link.state = LinkState::Up(conn);
+        for other in std::mem::replace(&mut link.conns, vec![conn]) {
+            if other != conn {
+                self.by_conn.remove(&other);
+                transport.close(now, other, 0, b"");
+            }
+        }
         Some(peer)
     }
 
-    /// A connection is gone, for this reason. Returns whose it was.
+    /// A connection is gone, for this reason. Returns whose it was, if that was the last attempt.
     pub(crate) fn closed(&mut self, now: Instant, conn: ConnId, why: String) -> Option<PeerId> {
         let peer = self.by_conn.remove(&conn)?;
         let link = self.links.get_mut(&peer)?;
+        link.conns.retain(|other| *other != conn);
+        if !link.conns.is_empty() {
+            return None;
+        }
         link.state = LinkState::Down(why);
         link.down_at = now;
-        link.conn = None;
         Some(peer)
     }
 
-    /// Links that were given up since the last call: nobody answered there.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(PeerId, ConnId)> {
+    /// Dials once more who did not answer yet, and gives up who never did. Returns the latter.
+    pub(crate) fn tick(&mut self, transport: &mut Transport, now: Instant) -> Vec<PeerId> {
+        let connecting = |link: &&Link| link.state == LinkState::Connecting;
+        let due = |link: &&Link| link.again_at <= now || link.give_up_at <= now;
+        let links = self.links.values().filter(connecting).filter(due);
+        let links: Vec<(PeerAddr, Instant)> =
+            links.map(|link| (link.to, link.give_up_at)).collect();
         let mut expired = Vec::new();
-        for (&peer, link) in &mut self.links {
-            if link.state == LinkState::Connecting && link.give_up_at <= now {
-                let seconds = DIAL_TIMEOUT.as_secs();
-                link.state = LinkState::Down(format!("it did not answer within {seconds} s"));
-                link.down_at = now;
-                if let Some(conn) = link.conn.take() {
-                    self.by_conn.remove(&conn);
-                    expired.push((peer, conn));
-                }
+        for (to, give_up_at) in links {
+            if give_up_at <= now {
+                self.give_up(transport, now, to.peer);
+                expired.push(to.peer);
+                continue;
             }
+            // If it can't be dialled now, the first attempt still may come through.
+            let again = self.dial(transport, now, to).ok();
+            let link = self.links.get_mut(&to.peer).expect("found above");
+            link.conns.extend(again);
+            link.again_at = give_up_at;
         }
         expired
+    }
+
+    fn give_up(&mut self, transport: &mut Transport, now: Instant, peer: PeerId) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let seconds = DIAL_TIMEOUT.as_secs();
+        link.state = LinkState::Down(format!(
+            "no connection after {seconds} s: nobody answers at this address, or UDP is blocked"
+        ));
+        link.down_at = now;
+        for conn in std::mem::take(&mut link.conns) {
+            self.by_conn.remove(&conn);
+            transport.close(now, conn, 0, b"");
+        }
     }
 
     pub(crate) fn state(&self, peer: PeerId) -> Option<LinkState> {
         self.links.get(&peer).map(|link| link.state.clone())
     }
 
+    /// Whether nothing came on a connection since this was last asked. `heard`: all that came.
+    pub(crate) fn is_silent(&mut self, conn: ConnId, heard: u64) -> bool {
+        let peer = self.by_conn.get(&conn);
+        let Some(link) = peer.and_then(|peer| self.links.get_mut(peer)) else { return false };
+        std::mem::replace(&mut link.heard, heard) == heard
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let connecting = |link: &&Link| link.state == LinkState::Connecting;
-        self.links.values().filter(connecting).map(|link| link.give_up_at).min()
+        let links = self.links.values().filter(connecting);
+        links.map(|link| link.again_at.min(link.give_up_at)).min()
     }
 
     /// Forgets a link that is down, so that the next `want` dials anew.

@@ -28,6 +28,11 @@ impl Outgoing {
         }
     }
 
+    /// The peer wants no more: what the transport has not taken is of no use.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
     /// Whether the transport has taken everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()

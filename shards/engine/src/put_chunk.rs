@@ -13,7 +13,7 @@ use pangea_ces::{ChunkPlan, ChunkSealed, Encoder, End, Padding};
 use pangea_trace::{
     Event, EventData, Outcome, SpanKind, TraceContext, flags, if_trace, trace_event, words,
 };
-use pangea_transport::{ConnId, ReadOutcome, StreamId};
+use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
     AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
     ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, shard_bytes, unit_header,
@@ -56,6 +56,8 @@ struct Target {
     next_unit: usize,
     ended: bool,
     answer: FrameReader,
+    // It wants no more bytes; its answer is still to come.
+    stopped_at: Option<Instant>,
     began: Instant,
     // Its last sign of life.
     moved_at: Instant,
@@ -213,10 +215,13 @@ impl PutJob {
         self.take_answer(shared, index);
     }
 
-    /// The holder wants no more bytes: its refusal is (or will be) in the stream the other way.
+    /// The holder wants no more bytes: its answer, a receipt even, is in the stream the other way,
+    /// and may come later than this, if what it was in was lost on the way.
     pub(crate) fn stopped(&mut self, shared: &mut Shared, index: usize) {
+        let target = &mut self.targets[index];
+        target.out.clear();
+        target.stopped_at.get_or_insert(shared.now);
         self.readable(shared, index);
-        self.fail_if_sending(shared, index, "it stopped taking the shard".to_owned());
     }
 
     pub(crate) fn stream_lost(&mut self, shared: &mut Shared, index: usize, why: &str) {
@@ -401,10 +406,11 @@ impl PutJob {
     fn pump(&mut self, shared: &mut Shared, index: usize) {
         let target = &mut self.targets[index];
         let TargetState::Sending(conn, stream) = target.state else { return };
-        loop {
+        while target.stopped_at.is_none() {
             match target.out.pump(&mut shared.transport, conn, stream) {
                 Ok(Pumped::Blocked) => return,
                 Ok(Pumped::Drained) => {}
+                Err(WriteFailed::Stopped(_)) => return self.stopped(shared, index),
                 Err(failed) => {
                     let why = failed.to_string();
                     // A refusal explains more than the reset that came with it.
@@ -523,6 +529,7 @@ impl Target {
             next_unit: 0,
             ended: false,
             answer: FrameReader::new(),
+            stopped_at: None,
             began: now,
             moved_at: now,
             moved_bytes: 0,
@@ -549,6 +556,9 @@ impl Target {
         quickest: Option<Duration>,
     ) -> Option<String> {
         let now = shared.now;
+        if self.stopped_at.is_some_and(|at| at + SLOW_AFTER <= now) {
+            return Some("it stopped taking the shard and did not say why".to_owned());
+        }
         // What the transport took, and any sign of life of the peer.
         let moved = self.out.taken() + shared.received_bytes(conn);
         if moved != self.moved_bytes || waits_for_us {

@@ -206,6 +206,17 @@ impl Transport {
         self.register(conn.index);
     }
 
+    /// Sends something that the peer answers, now: if our address changed without our knowing (a NAT
+    /// forgot us), the peer sees the new one, and what it has for us comes there (RFC 9000, 9.3).
+    pub fn ping(&mut self, now: Instant, conn: ConnId) {
+        self.clock(now);
+        let Some(open) = self.conn_mut(conn).filter(|open| open.phase == Phase::Established) else {
+            return;
+        };
+        open.proto.ping();
+        self.mark(conn.index);
+    }
+
     /// Our own address changed (another network, another port): every connection moves to the new
     /// path now rather than when the old one is found dead. Rare, and looks at every connection.
     pub fn address_changed(&mut self, now: Instant) {

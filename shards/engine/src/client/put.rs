@@ -134,6 +134,8 @@ pub struct Put {
     locator: Locator,
     entropy: Entropy,
     candidates: Vec<Candidate>,
+    // What every candidate is asked for at first.
+    grant_bytes: u64,
     // One place per shard of a stripe: who fills it.
     places: Vec<Option<usize>>,
     plan: Option<Plan>,
@@ -200,6 +202,7 @@ impl Put {
             key,
             entropy,
             candidates: Vec::new(),
+            grant_bytes: 0,
             places: Vec::new(),
             plan: None,
             next_chunk: 0,
@@ -347,14 +350,19 @@ impl Put {
     }
 
     fn peer(&mut self, peer: PeerId, result: Result<(), String>) {
-        let Some(candidate) = self.candidates.iter_mut().find(|c| c.addr.peer == peer) else {
-            return;
-        };
+        let Some(at) = self.candidates.iter().position(|c| c.addr.peer == peer) else { return };
+        let candidate = &mut self.candidates[at];
         if candidate.state != CandidateState::Dialled {
             return;
         }
         match result {
-            Ok(()) => candidate.state = CandidateState::Up,
+            Ok(()) => {
+                candidate.state = CandidateState::Up;
+                // Late, and yet in time if others refuse.
+                if self.phase == Phase::Granting {
+                    self.ask_grant(at, self.grant_bytes);
+                }
+            }
             Err(why) => {
                 candidate.state = CandidateState::Failed;
                 note(&mut self.troubles, peer, why);
@@ -378,10 +386,10 @@ impl Put {
         };
         // Segments, headers and rounding of many chunks: three in a hundred covers them.
         let shards = plaintext / code.k() as u64;
-        let bytes = shards + shards / 32 + EXTRA_GRANT_BYTES;
+        self.grant_bytes = shards + shards / 32 + EXTRA_GRANT_BYTES;
         for at in 0..self.candidates.len() {
             if self.candidates[at].state == CandidateState::Up {
-                self.ask_grant(at, bytes);
+                self.ask_grant(at, self.grant_bytes);
             }
         }
     }
@@ -432,10 +440,18 @@ impl Put {
 
     fn go_on(&mut self) {
         match self.phase {
-            Phase::Granting if self.candidates.iter().all(|c| c.asked.is_none()) => self.begin(),
+            Phase::Granting if self.grants_decided() => self.begin(),
             Phase::Storing => self.deal(),
             _ => {}
         }
+    }
+
+    /// Everybody asked has answered, and there are enough of them or nobody else will come.
+    fn grants_decided(&self) -> bool {
+        let granted = self.candidates.iter().filter(|c| c.grant.is_some()).count();
+        let enough = granted >= self.spec.code.map_or(1, Code::n);
+        let dialled = self.candidates.iter().any(|c| c.state == CandidateState::Dialled);
+        self.candidates.iter().all(|c| c.asked.is_none()) && (enough || !dialled)
     }
 
     /// All grants are there: the code and the plan are decided.

@@ -98,8 +98,8 @@ scripts! {
     ReceiptOfAnother, Put, "Gives receipts validly signed by another identity of its own.";
     ReceiptForOther, Put, "Gives receipts for another root, length, shard or lease.";
     GrantsForOthers, Put, "Gives grants made out to another origin or for another object.";
-    ManifestForger, Nothing, "Gives another page, or garbage, as the manifest.";
-    PlacementForger, Nothing, "Gives the right manifest and a placement that leads nowhere.";
+    ManifestForger, Shards, "Gives another page, or garbage, as the manifest.";
+    PlacementForger, Shards, "Gives the right manifest and a placement that leads nowhere.";
     StreamOpener, Nothing, "Opens all streams it may on many connections, and is silent.";
     SlowLoris, Nothing, "Sends half requests byte by byte, and shards at a trickle.";
     SlowTaker, Nothing, "Takes shards back at a trickle, out of the smallest window.";
