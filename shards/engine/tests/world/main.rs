@@ -119,6 +119,66 @@ fn a_put_whose_manifest_reaches_too_few_to_read_it_back_is_no_put() {
 }
 
 #[test]
+fn a_receipt_that_the_stop_overtakes_is_taken() {
+    for seed in 20..60 {
+        let mut world = World::new(seed, 1, 14, 1);
+        world.loss = 200;
+        let put = world.put(&bytes_of(seed, 3_000));
+        let stopped = put.troubles.iter().find(|(_, why)| why.contains("stopped"));
+        assert_eq!(stopped, None, "seed {seed}");
+        assert!(put.result.is_ok_and(|put| put.complete), "seed {seed}: {:?}", put.troubles);
+    }
+}
+
+#[test]
+fn a_get_goes_on_when_its_address_changes_while_it_waits() {
+    for moves_after in [1, 8, 16, 26, 37] {
+        let mut world = World::new(13, 1, 14, 1);
+        let bytes = bytes_of(14, 2_000_000);
+        let link = world.put(&bytes).result.unwrap().link;
+        world.loss = 200;
+        let (begun, mut moved) = (world.now, false);
+        let (got, get) = world.get_with(&link, |world| {
+            if !moved && world.now >= begun + Duration::from_millis(moves_after) {
+                moved = true;
+                world.move_node(0);
+            }
+        });
+        assert!(moved && get.result.is_ok() && got == bytes, "{:?}", get.troubles);
+        assert!(world.now - begun < Duration::from_secs(5), "{:?}", world.now - begun);
+    }
+}
+
+#[test]
+fn a_dial_survives_a_change_of_address() {
+    let mut world = World::new(15, 1, 3, 1);
+    let (begun, mut moved) = (world.now, false);
+    let put = world.put_with(&bytes_of(16, 10_000), |world| {
+        if !moved {
+            moved = true;
+            world.move_node(0);
+        }
+    });
+    assert!(put.result.is_ok_and(|put| put.complete), "{:?}", put.troubles);
+    assert!(world.now - begun < Duration::from_secs(5), "{:?}", world.now - begun);
+}
+
+#[test]
+fn a_late_holder_takes_the_place_of_one_that_refuses() {
+    let mut world = World::new(17, 1, 13, 1);
+    // The last one has no room, and the first answers only when the others have given grants.
+    world.add(14, 1, Some(10));
+    world.settle();
+    world.nodes[1].alive = false;
+    world.code = pangea_base::Code::new(9, 4);
+    let begun = world.now;
+    let put = world.put_with(&bytes_of(18, 100_000), |world| {
+        world.nodes[1].alive = world.now >= begun + Duration::from_millis(700);
+    });
+    assert!(put.result.is_ok_and(|put| put.complete), "{:?}", put.troubles);
+}
+
+#[test]
 fn a_node_that_is_told_to_close_in_the_middle_of_a_put_does() {
     let mut world = World::new(7, 1, 3, 1);
     let mut closed_at = None;

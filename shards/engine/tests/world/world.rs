@@ -52,6 +52,8 @@ pub struct World {
     pub trace: Hash,
     /// Lost datagrams of a thousand.
     pub loss: u64,
+    /// The code that puts ask for.
+    pub code: Option<pangea_base::Code>,
     flying: BTreeMap<(Instant, u64), Flying>,
     sequence: u64,
     chance: Entropy,
@@ -74,6 +76,7 @@ impl World {
             nodes: Vec::new(),
             trace: Hash([0; 32]),
             loss: 0,
+            code: None,
             flying: BTreeMap::new(),
             sequence: 0,
             chance: Entropy::new([seed; 32]),
@@ -87,7 +90,7 @@ impl World {
         world
     }
 
-    fn add(&mut self, number: u8, cores: u8, capacity: Option<u64>) {
+    pub fn add(&mut self, number: u8, cores: u8, capacity: Option<u64>) {
         let mut seed = [number; 32];
         seed[31] = 77;
         let identity = Arc::new(Identity::from_seed(Secret::new(seed)));
@@ -136,6 +139,12 @@ impl World {
 
     fn wall(&self) -> UnixTime {
         UnixTime(WALL + self.elapsed().as_secs())
+    }
+
+    /// A node is somewhere else from now on, as when a NAT forgets its port; it is not told.
+    pub fn move_node(&mut self, node: usize) {
+        let addr = &mut self.nodes[node].addr;
+        addr.set_port(addr.port() + 1);
     }
 
     pub fn engine(&self, node: usize, core: usize) -> &Engine {
@@ -341,7 +350,7 @@ impl World {
         };
         PutSpec {
             peers: self.holders(),
-            code: None,
+            code: self.code,
             situation,
             lease: LEASE,
             label: None,
@@ -361,6 +370,15 @@ impl World {
     }
 
     pub fn get(&mut self, link: &Link) -> (Vec<u8>, Done<GetOutcome, GetError>) {
+        self.get_with(link, |_| {})
+    }
+
+    /// Gets, and lets `meddle` change the world after every step.
+    pub fn get_with(
+        &mut self,
+        link: &Link,
+        mut meddle: impl FnMut(&mut World),
+    ) -> (Vec<u8>, Done<GetOutcome, GetError>) {
         let cores = self.nodes[0].cores.len() as u8;
         let peers = self.holders();
         let spec = GetSpec { link, peers, output: None, cores, memory_bytes: 256 << 20 };
@@ -381,6 +399,7 @@ impl World {
             }
             assert!(self.now < end, "a get ends by its deadline; it is {}", get.stage());
             self.step(end);
+            meddle(self);
             while let Some(report) = self.nodes[0].reports.pop_front() {
                 get.handle(report);
             }
