@@ -159,7 +159,8 @@ impl Weather {
             faults,
             every: Duration::from_secs(5 + chance.below(25)),
             code,
-            budget: [16 << 20, 24 << 20, 48 << 20][chance.below(3) as usize],
+            budget: [16 << 20, 24 << 20, 48 << 20][chance.below(3) as usize]
+                .max(least_budget(code)),
             compression: match chance.below(3) {
                 0 => CompressionChoice::Off,
                 1 => CompressionChoice::Level(1),
@@ -264,6 +265,12 @@ fn draw_code(chance: &mut Entropy, holders: usize) -> Option<Code> {
     let n = 2 + chance.below(holders as u64 - 1) as usize;
     let m = 1 + chance.below(n as u64 - 1) as usize;
     Code::new((n - m) as u8, m as u8)
+}
+
+/// Memory for the shards of one chunk of the least size (1 MiB): less is an honest refusal.
+fn least_budget(code: Option<Code>) -> u64 {
+    let copies = code.map_or(1, |code| code.n().div_ceil(code.k()) as u64);
+    copies * (1 << 20) + code.map_or(0, |code| code.n() as u64) * (64 << 10)
 }
 
 fn draw_path(chance: &mut Entropy, calm: bool) -> Path {
