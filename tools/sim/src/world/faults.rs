@@ -247,6 +247,11 @@ impl World {
             self.fail(format!("the store of healthy {} failed: {why}", self.machines[place].name));
         }
         self.end(place, Machine::kill);
+        // Its disk lied when the store was made: whoever runs it does what the message says.
+        if self.atlas.is_ruined(place) && why.contains("use another data directory") {
+            self.log.say(self.now, &format!("another disk for {}", self.machines[place].name));
+            self.machines[place].disk.reformat();
+        }
         if self.is_closing {
             return;
         }
