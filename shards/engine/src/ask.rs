@@ -140,6 +140,16 @@ impl AskJob {
         }
     }
 
+    /// Its connection never was one: it is asked once more when there is another.
+    pub(crate) fn begin_again(&mut self) {
+        if let State::Asked(..) = self.state {
+            self.state = State::Linking;
+            self.out = Outgoing::default();
+            self.reader = FrameReader::new();
+            self.blob = None;
+        }
+    }
+
     pub(crate) fn lost(&mut self, why: &str) {
         self.fail(AskFailed::Unreachable(why.to_owned()));
     }

@@ -1,5 +1,7 @@
 //! One core's engine: transport, store, requests served, jobs of the client.
 
+mod conns;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use pangea_ces::Codec;
 use pangea_store::{Event as StoreEvent, Output as StoreOutput, Store, StoreFault};
 use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
 use pangea_transport::{
-    ConnId, Crypto, Event as NetEvent, KeepAlive, Side, StreamId, TransmitMeta, Transport,
+    ConnId, Crypto, Event as NetEvent, Side, StreamId, TransmitMeta, Transport,
 };
 use pangea_wire::StoreRefusal;
 
@@ -112,8 +114,6 @@ enum Closing {
 
 /// Housekeeping that needs no better clock.
 const TICK: Duration = Duration::from_secs(1);
-/// A third of the idle timeout, so that two pings may be lost.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How soon a request that found no free page is tried again.
 const STARVED_RETRY: Duration = Duration::from_millis(2);
 
@@ -485,19 +485,7 @@ impl Engine {
 
     fn net_event(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Connected { conn, side: Side::Dialled, .. } => {
-                self.conns.insert(conn);
-                self.shared.transport.keep_alive(
-                    self.shared.now,
-                    conn,
-                    KeepAlive::Every(KEEP_ALIVE),
-                );
-                let shared = &mut self.shared;
-                if let Some(peer) = shared.links.connected(&mut shared.transport, shared.now, conn)
-                {
-                    self.link_changed(peer);
-                }
-            }
+            NetEvent::Connected { conn, side: Side::Dialled, .. } => self.dialled(conn),
             NetEvent::Connected { conn, peer, remote, side: Side::Accepted } => {
                 tracing::info!(%peer, %remote, "a peer connected");
                 self.conns.insert(conn);
@@ -554,65 +542,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// A connection is gone: all its streams are, and whoever waits for the peer hears of it.
-    fn conn_closed(&mut self, conn: ConnId, why: String) {
-        if self.conns.remove(&conn) {
-            tracing::debug!(?conn, "a connection ended: {why}");
-        }
-        self.serve.connection_closed(conn);
-        let peer = self.shared.links.closed(self.shared.now, conn, why.clone());
-        let lost: Vec<Owner> = {
-            let streams = self.shared.owners.iter();
-            streams.filter(|((at, _), _)| *at == conn).map(|(_, &owner)| owner).collect()
-        };
-        self.shared.owners.retain(|(at, _), _| *at != conn);
-        for owner in lost {
-            match owner {
-                Owner::Served(id) => self.serve.lost(&mut self.shared, id),
-                Owner::Put(job, index) => {
-                    if let Some(put) = self.puts.get_mut(&job) {
-                        put.stream_lost(&mut self.shared, index, &why);
-                    }
-                }
-                Owner::Get(job, at) => {
-                    if let Some(get) = self.gets.get_mut(&job) {
-                        get.stream_lost(&mut self.shared, at, &why);
-                    }
-                }
-                Owner::Ask(id) => {
-                    if let Some(ask) = self.asks.get_mut(&id) {
-                        ask.lost(&why);
-                    }
-                }
-            }
-        }
-        if let Some(peer) = peer {
-            self.link_changed(peer);
-        }
-    }
-
-    fn link_changed(&mut self, peer: PeerId) {
-        for put in self.puts.values_mut() {
-            put.link_changed(&mut self.shared, peer);
-        }
-        for get in self.gets.values_mut() {
-            get.link_changed(&mut self.shared, peer);
-        }
-        for ask in self.asks.values_mut().filter(|ask| ask.peer() == peer) {
-            ask.advance(&mut self.shared);
-        }
-        if !self.dials.contains(&peer) {
-            return;
-        }
-        let report = match self.shared.links.state(peer) {
-            Some(LinkState::Up(_)) => Ok(()),
-            Some(LinkState::Down(why)) => Err(why),
-            Some(LinkState::Connecting) | None => return,
-        };
-        self.dials.retain(|&dialled| dialled != peer);
-        self.shared.report(Report::Peer(peer, report));
     }
 
     /// Hands on what the store wants and says; true if there was anything.
@@ -725,7 +654,7 @@ impl Engine {
     fn tick(&mut self) {
         self.next_tick = self.shared.now + TICK;
         self.serve.tick(&mut self.shared);
-        self.shared.ping_silent();
+        self.look_after_links();
     }
 
     /// Leases end also while nobody asks for anything.

@@ -300,6 +300,15 @@ impl GetJob {
         self.pump(shared, at);
     }
 
+    /// Its connection never was one: it may be asked on another.
+    pub(crate) fn begin_again(&mut self, shared: &mut Shared, at: usize) {
+        let source = &mut self.sources[at];
+        if matches!(source.state, SourceState::Receiving(..)) {
+            source.leave(shared, SourceState::Spare);
+        }
+        self.ask_more(shared, self.wanted());
+    }
+
     pub(crate) fn stream_lost(&mut self, shared: &mut Shared, at: usize, why: &str) {
         if matches!(self.sources[at].state, SourceState::Receiving(..)) {
             self.trouble(shared, at, why.to_owned());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pangea_base::{PeerAddr, PeerId};
-use pangea_transport::{ConnId, Transport};
+use pangea_transport::{ConnId, ConnStats, Transport};
 
 use crate::limits::{DIAL_AGAIN_AFTER, DIAL_TIMEOUT, LINKS_MAX, REDIAL_AFTER};
 
@@ -19,6 +19,20 @@ pub(crate) enum LinkState {
     Down(String),
 }
 
+/// What came on a connection of late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// Something.
+    Spoke,
+    /// Nothing.
+    Silent,
+    /// Nothing for a while, and it never said that the handshake is over for it too.
+    Never,
+}
+
+/// So often in a row nothing came from who never confirmed the handshake: it knows of no connection.
+const SILENT_MAX: u32 = 3;
+
 #[derive(Debug)]
 struct Link {
     state: LinkState,
@@ -29,8 +43,9 @@ struct Link {
     give_up_at: Instant,
     // When it went down, if it did.
     down_at: Instant,
-    // Bytes that had come when that was last looked at.
+    // Bytes that had come when that was last looked at, and how often in a row there were no more.
     heard: u64,
+    silent: u32,
 }
 
 /// All outgoing connections of a core.
@@ -68,6 +83,7 @@ impl Links {
             give_up_at: now + DIAL_TIMEOUT,
             down_at: now,
             heard: 0,
+            silent: 0,
         };
         self.links.insert(to.peer, link);
         state
@@ -164,11 +180,36 @@ impl Links {
         self.links.get(&peer).map(|link| link.state.clone())
     }
 
-    /// Whether nothing came on a connection since this was last asked. `heard`: all that came.
-    pub(crate) fn is_silent(&mut self, conn: ConnId, heard: u64) -> bool {
+    /// Whether anything came on a connection since this was last asked.
+    pub(crate) fn hear(&mut self, conn: ConnId, stats: &ConnStats) -> Hearing {
         let peer = self.by_conn.get(&conn);
-        let Some(link) = peer.and_then(|peer| self.links.get_mut(peer)) else { return false };
-        std::mem::replace(&mut link.heard, heard) == heard
+        let Some(link) = peer.and_then(|peer| self.links.get_mut(peer)) else {
+            return Hearing::Spoke;
+        };
+        let (_, heard) = stats.received;
+        if link.heard != heard {
+            (link.heard, link.silent) = (heard, 0);
+            return Hearing::Spoke;
+        }
+        link.silent += 1;
+        match !stats.confirmed && link.silent >= SILENT_MAX {
+            true => Hearing::Never,
+            false => Hearing::Silent,
+        }
+    }
+
+    /// Gives a connection up that was up only for us, and dials the peer anew. Returns the peer.
+    pub(crate) fn dial_anew(
+        &mut self,
+        transport: &mut Transport,
+        now: Instant,
+        conn: ConnId,
+    ) -> Option<PeerId> {
+        let peer = self.by_conn.remove(&conn)?;
+        transport.close(now, conn, 0, b"");
+        let to = self.links.remove(&peer)?.to;
+        self.want(transport, now, to);
+        Some(peer)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

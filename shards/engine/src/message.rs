@@ -312,6 +312,18 @@ pub enum Report {
         /// Why.
         why: String,
     },
+    /// A holder moves nothing. [`Command::Replace`] is expected if there is another, else it may go
+    /// on: better late than not at all.
+    HolderSlow {
+        /// Which put.
+        job: JobId,
+        /// Which shard.
+        index: ShardIndex,
+        /// Who.
+        peer: PeerId,
+        /// For how long.
+        why: String,
+    },
     /// A chunk is stored as far as it can be.
     ChunkStored {
         /// Which put.

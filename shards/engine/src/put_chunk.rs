@@ -62,6 +62,7 @@ struct Target {
     // Its last sign of life.
     moved_at: Instant,
     moved_bytes: u64,
+    slow_at: Option<Instant>,
     // Its pace: what was sent when it last got on by enough.
     paced_at: Instant,
     paced_bytes: u64,
@@ -81,6 +82,14 @@ enum TargetState {
     Failed,
     /// There is no other.
     GivenUp,
+}
+
+enum Pace {
+    Fine,
+    /// Somebody else had better take its place.
+    Slow(String),
+    /// It had its time.
+    Over(String),
 }
 
 impl PutJob {
@@ -224,6 +233,17 @@ impl PutJob {
         self.readable(shared, index);
     }
 
+    /// Its connection never was one: from the beginning, on another.
+    pub(crate) fn begin_again(&mut self, shared: &mut Shared, index: usize) {
+        let target = &mut self.targets[index];
+        if !matches!(target.state, TargetState::Sending(..)) {
+            return;
+        }
+        target.end(shared, Outcome::Failed);
+        *target = Target::new(shared.now, target.to.take());
+        self.advance(shared, index);
+    }
+
     pub(crate) fn stream_lost(&mut self, shared: &mut Shared, index: usize, why: &str) {
         self.fail_if_sending(shared, index, why.to_owned());
     }
@@ -281,8 +301,10 @@ impl PutJob {
             let has_all = target.next_unit == self.units[index].len() && target.out.is_empty();
             let waits_for_us = has_all && !target.ended;
             let quickest = self.quickest;
-            if let Some(why) = target.slow(shared, conn, waits_for_us, quickest) {
-                self.fail(shared, index, why);
+            match target.pace(shared, conn, waits_for_us, quickest) {
+                Pace::Fine => {}
+                Pace::Slow(why) => self.slow(shared, index, why),
+                Pace::Over(why) => self.fail(shared, index, why),
             }
         }
     }
@@ -494,6 +516,12 @@ impl PutJob {
         receipt.verify_answer(&expected).map_err(|refused| refused.to_string())
     }
 
+    fn slow(&self, shared: &mut Shared, index: usize, why: String) {
+        let (job, shard) = (self.spec.job, self.key(index).index);
+        let peer = self.targets[index].peer().expect("only a target with a holder can be slow");
+        shared.report(Report::HolderSlow { job, index: shard, peer, why });
+    }
+
     fn fail_if_sending(&mut self, shared: &mut Shared, index: usize, why: String) {
         if matches!(self.targets[index].state, TargetState::Sending(..)) {
             self.fail(shared, index, why);
@@ -533,6 +561,7 @@ impl Target {
             began: now,
             moved_at: now,
             moved_bytes: 0,
+            slow_at: None,
             paced_at: now,
             paced_bytes: 0,
             context: TraceContext::NONE,
@@ -547,24 +576,27 @@ impl Target {
         self.paced_bytes = self.out.taken() + shared.sent_bytes(conn);
     }
 
-    /// Why it is too slow, if it is.
-    fn slow(
+    /// How it gets on.
+    fn pace(
         &mut self,
         shared: &Shared,
         conn: ConnId,
         waits_for_us: bool,
         quickest: Option<Duration>,
-    ) -> Option<String> {
+    ) -> Pace {
         let now = shared.now;
         if self.stopped_at.is_some_and(|at| at + SLOW_AFTER <= now) {
-            return Some("it stopped taking the shard and did not say why".to_owned());
+            return Pace::Over("it stopped taking the shard and did not say why".to_owned());
         }
         // What the transport took, and any sign of life of the peer.
         let moved = self.out.taken() + shared.received_bytes(conn);
         if moved != self.moved_bytes || waits_for_us {
             (self.moved_bytes, self.moved_at) = (moved, now);
-        } else if self.moved_at + SLOW_AFTER <= now {
-            return Some(format!("it took nothing for {} s", SLOW_AFTER.as_secs()));
+            self.slow_at = None;
+        }
+        let took_nothing = |time: Duration| format!("it took nothing for {} s", time.as_secs());
+        if self.moved_at + STREAM_STALL <= now {
+            return Pace::Over(took_nothing(STREAM_STALL));
         }
         // What the transport took, and what of it went out: a window that opens byte by byte, or
         // a sign of life without a receipt, is no pace.
@@ -575,11 +607,19 @@ impl Target {
         // With everything sent, the rest is the holder's disk's time.
         let allowed = if self.ended && self.out.is_empty() { PATIENCE } else { STREAM_STALL };
         if self.paced_at + allowed <= now {
-            return Some(format!("it took less than {LEAST_RATE} bytes a second"));
+            return Pace::Over(format!("it took less than {LEAST_RATE} bytes a second"));
         }
         let longest = quickest.map(|least| least * SLOWER_THAN_QUICKEST + PATIENCE);
         let outdone = longest.is_some_and(|longest| self.began + longest <= now);
-        outdone.then(|| "another was done long before it".to_owned())
+        if outdone {
+            return Pace::Over("another was done long before it".to_owned());
+        }
+        // Said again now and then: by then there may be another.
+        if self.slow_at.unwrap_or(self.moved_at) + SLOW_AFTER <= now {
+            self.slow_at = Some(now);
+            return Pace::Slow(took_nothing(SLOW_AFTER));
+        }
+        Pace::Fine
     }
 
     /// The shard's way to its holder is over, for the recorder.

@@ -1,6 +1,6 @@
 //! What the engine's parts share: transport, store, codec, pools, and the way out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -166,18 +166,6 @@ impl Shared {
         }
         let _ = context;
         None
-    }
-
-    /// Pings the connections that we wait for and that said nothing since the last call.
-    pub(crate) fn ping_silent(&mut self) {
-        let ours = self.owners.iter().filter(|(_, owner)| !matches!(owner, Owner::Served(_)));
-        let conns: BTreeSet<ConnId> = ours.map(|((conn, _), _)| *conn).collect();
-        for conn in conns {
-            let heard = self.received_bytes(conn);
-            if self.links.is_silent(conn, heard) {
-                self.transport.ping(self.now, conn);
-            }
-        }
     }
 
     /// Bytes that went to the peer so far, whatever they were.

@@ -31,6 +31,8 @@ pub struct ConnStats {
     pub receive_window: u64,
     /// Send window, bytes.
     pub send_window: u64,
+    /// Whether both sides know that the handshake is over (RFC 9001, 4.1.2).
+    pub confirmed: bool,
     /// Datagrams and bytes sent, with all headers of QUIC.
     pub sent: (u64, u64),
     /// Datagrams and bytes received, with all headers of QUIC.
@@ -134,6 +136,10 @@ impl Conn {
             congestion_window: stats.path.cwnd,
             receive_window: self.receive.bytes(),
             send_window: self.send.bytes(),
+            confirmed: match self.side {
+                Side::Dialled => stats.frame_rx.handshake_done > 0,
+                Side::Accepted => self.phase != Phase::Handshaking,
+            },
             sent: (stats.udp_tx.datagrams, stats.udp_tx.bytes),
             received: (stats.udp_rx.datagrams, stats.udp_rx.bytes),
             lost_packets: stats.path.lost_packets,

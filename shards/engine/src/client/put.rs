@@ -252,6 +252,9 @@ impl Put {
             Report::HolderFailed { job, index, peer, why } => {
                 self.holder_failed(job, index, peer, why);
             }
+            Report::HolderSlow { job, index, peer, why } if self.spare().is_some() => {
+                self.holder_failed(job, index, peer, why);
+            }
             Report::ChunkStored { job, entry, receipts } => {
                 self.chunk_stored(job, *entry, receipts);
             }
@@ -624,14 +627,18 @@ impl Put {
     /// if it had one.
     fn replace_everywhere(&mut self, failed: usize) -> Option<usize> {
         let place = self.places.iter().position(|&at| at == Some(failed))?;
-        let spare = (0..self.candidates.len()).find(|&at| {
+        self.places[place] = self.spare();
+        Some(place)
+    }
+
+    /// Somebody with a grant who has no place.
+    fn spare(&self) -> Option<usize> {
+        (0..self.candidates.len()).find(|&at| {
             let candidate = &self.candidates[at];
             candidate.state == CandidateState::Up
                 && candidate.grant.is_some()
                 && !self.places.contains(&Some(at))
-        });
-        self.places[place] = spare;
-        Some(place)
+        })
     }
 
     fn chunk_stored(&mut self, job: JobId, entry: ChunkEntry, receipts: Vec<Receipt>) {

@@ -322,8 +322,12 @@ impl World {
                 }
             }
             assert!(self.now < end, "a put ends by its deadline; it is {}", put.stage());
-            self.step(end);
-            meddle(self);
+            self.settle();
+            // What it is told may give it something to do before anything else happens.
+            if self.nodes[0].reports.is_empty() {
+                self.step(end);
+                meddle(self);
+            }
             while let Some(report) = self.nodes[0].reports.pop_front() {
                 put.handle(report);
             }
