@@ -105,7 +105,8 @@ impl Store {
 
     /// The journal could not be made, so neither can these.
     pub(crate) fn fail_planned(&mut self, partition: u8, fault: &FileFault) {
-        for extent in self.planned(partition) {
+        // One at a time: a put that fails with one of them may let go of others too.
+        while let Some(&extent) = self.planned(partition).first() {
             self.extent_file(partition, extent).state = ExtentState::Closed;
             self.give_up_extent(partition, extent, "making the journal", fault);
         }

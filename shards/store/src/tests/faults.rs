@@ -217,6 +217,23 @@ fn a_rotation_that_fails_leaves_the_old_journal_in_use_and_the_new_one_gone() {
 }
 
 #[test]
+fn puts_over_many_extents_fail_together_when_no_journal_can_be_made() {
+    let mut rig = Rig::new();
+    rig.disk.set_fault(|_, op| {
+        let FileOp::Open { name, .. } = op else { return None };
+        name.as_str().contains("journal").then(broken)
+    });
+    // A put that fails lets go of all its extents, also of those whose turn to fail is still to come.
+    let length = 2 * EXTENT as usize;
+    let ids: Vec<WriteId> =
+        (0..3).map(|chunk| rig.store.begin(key(1, chunk), meta(length)).unwrap()).collect();
+    rig.settle();
+    assert!(ids.iter().all(|id| rig.failed.contains_key(id)), "{:?}", rig.failed);
+    rig.disk.clear_fault();
+    rig.put(key(1, 5), &[1; 5000]).unwrap();
+}
+
+#[test]
 fn a_really_full_disk_can_be_emptied_and_used_again() {
     let mut rig = Rig::new();
     rig.disk.set_capacity(2 << 20);
