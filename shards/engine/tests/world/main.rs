@@ -164,6 +164,36 @@ fn a_dial_survives_a_change_of_address() {
 }
 
 #[test]
+fn what_is_asked_on_a_connection_that_only_one_side_knows_of_is_asked_again() {
+    let mut world = World::new(19, 1, 3, 1);
+    let (begun, mut moved) = (world.now, false);
+    let put = world.put_with(&bytes_of(20, 10_000), |world| {
+        // The holders' flight is under way: what the client says last in the handshake gets lost, and
+        // then it is somewhere else.
+        let since = world.now - begun;
+        world.loss = if (5..10).contains(&since.as_millis()) { 1000 } else { 0 };
+        if !moved && since.as_millis() >= 10 {
+            moved = true;
+            world.move_node(0);
+        }
+    });
+    assert!(moved && put.result.is_ok_and(|put| put.complete), "{:?}", put.troubles);
+    assert!(world.now - begun < Duration::from_secs(8), "{:?}", world.now - begun);
+}
+
+#[test]
+fn a_slow_holder_is_waited_for_when_there_is_no_other() {
+    let mut world = World::new(21, 1, 3, 1);
+    let begun = world.now;
+    let put = world.put_with(&bytes_of(22, 3_000_000), |world| {
+        let since = world.now - begun;
+        world.nodes[1].alive = since < Duration::from_millis(60) || since > Duration::from_secs(9);
+    });
+    assert!(world.now - begun > Duration::from_secs(9), "it was caught in the middle");
+    assert!(put.result.is_ok_and(|put| put.complete), "{:?}", put.troubles);
+}
+
+#[test]
 fn a_late_holder_takes_the_place_of_one_that_refuses() {
     let mut world = World::new(17, 1, 13, 1);
     // The last one has no room, and the first answers only when the others have given grants.
