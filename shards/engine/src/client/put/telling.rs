@@ -63,10 +63,13 @@ impl Put {
         placement.pages(&addrs)
     }
 
-    /// Candidates that hold at least one shard.
+    /// Who holds at least one shard.
+    fn holders(&self) -> BTreeSet<PeerId> {
+        self.stored.values().flat_map(|(_, rs)| rs.iter().map(|r| r.holder)).collect()
+    }
+
     fn holding_candidates(&self) -> Vec<usize> {
-        let holders: BTreeSet<PeerId> =
-            self.stored.values().flat_map(|(_, rs)| rs.iter().map(|r| r.holder)).collect();
+        let holders = self.holders();
         let holds = |at: &usize| holders.contains(&self.candidates[*at].addr.peer);
         (0..self.candidates.len()).filter(holds).collect()
     }
@@ -114,14 +117,12 @@ impl Put {
             Ok(link) => link,
             Err(invalid) => return self.fail(PutError::Local(invalid.to_string())),
         };
-        let holders: BTreeSet<PeerId> =
-            self.stored.values().flat_map(|(_, rs)| rs.iter().map(|r| r.holder)).collect();
         self.finish(Ok(PutOutcome {
             link,
             bytes: self.next_offset,
             complete: all && self.manifest_missed.is_empty(),
             code,
-            holders: holders.into_iter().collect(),
+            holders: self.holders().into_iter().collect(),
             survives_losses: least - code.k(),
         }));
     }
