@@ -63,9 +63,23 @@ impl LoopDisk {
     /// Checks and mounts a disk that nobody uses any more.
     pub fn repair(&self) -> Result<(), String> {
         run_tool(&["umount", &self.at.to_string_lossy()])?;
+        self.wait_until_free()?;
         // It says by its code that it repaired something.
         let _ = run_tool(&["e2fsck", "-p", &self.image.to_string_lossy()]);
         self.mount_again()
+    }
+
+    /// `ip` has a copy of all mounts while it runs in a namespace. A copy keeps the broken disk alive,
+    /// and the next mount would join it.
+    fn wait_until_free(&self) -> Result<(), String> {
+        let image = self.image.to_string_lossy();
+        for _ in 0..200 {
+            if run_tool(&["losetup", "-j", &image])?.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("{image} is still mounted somewhere"))
     }
 
     fn mount_again(&self) -> Result<(), String> {
@@ -117,11 +131,11 @@ impl Lab {
         inside(&["tuntap", "add", "relay0", "mode", "tun"])?;
         inside(&["link", "set", "relay0", "mtu", "1500", "txqueuelen", "4000", "up"])?;
         inside(&["route", "add", "default", "dev", "relay0", "table", "100"])?;
-        let ip = tool("ip").ok_or("there is no ip")?;
+        let nsenter = tool("nsenter").ok_or("there is no nsenter")?;
         let said = File::create(out).map_err(|e| e.to_string())?;
         let words = said.try_clone().map_err(|e| e.to_string())?;
-        let child = Command::new(ip)
-            .args(["netns", "exec", &router])
+        let child = Command::new(nsenter)
+            .arg(network_of(&router))
             .arg(relay)
             .args(["relay0"])
             .arg(&self.loss)
@@ -166,8 +180,8 @@ impl Lab {
 
     /// The words before a command that is to run in a host.
     pub fn inside(&self, host: usize) -> Vec<String> {
-        let ip = tool("ip").expect("the lab is up").to_string_lossy().into_owned();
-        vec![ip, "netns".into(), "exec".into(), self.space(host)]
+        let nsenter = tool("nsenter").expect("the lab is up").to_string_lossy().into_owned();
+        vec![nsenter, network_of(&self.space(host))]
     }
 
     /// From now on so many packets of a thousand are lost.
@@ -202,7 +216,13 @@ impl Drop for Lab {
 }
 
 fn sysctl(space: &str, setting: &str) -> Result<(), String> {
-    run_tool(&["ip", "netns", "exec", space, "sysctl", "-qw", setting]).map(drop)
+    run_tool(&["nsenter", &network_of(space), "sysctl", "-qw", setting]).map(drop)
+}
+
+/// Only the network of a namespace. `ip netns exec` would also copy all mounts, and a disk of
+/// another test would stay mounted in the copy after it was unmounted.
+fn network_of(space: &str) -> String {
+    format!("--net=/run/netns/{space}")
 }
 
 /// Packets come by another way than the answers go.

@@ -73,7 +73,7 @@ fn pangea(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// The program behind words that it is started through, such as those of `ip netns exec`.
+/// The program behind words that it is started through, such as those of `nsenter`.
 fn dressed(dress: &[String], home: &Path) -> Command {
     let Some((first, more)) = dress.split_first() else { return pangea(&the_program(), home) };
     let mut command = pangea(Path::new(first), home);
