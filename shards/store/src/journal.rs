@@ -47,8 +47,8 @@ pub(crate) struct OpenJournal {
     pub chain: Chain,
     /// Bytes that are reserved.
     pub allocated: u64,
-    /// Replaced when longer than this; 0 when it must not be appended to at all.
-    pub rotate_at: u64,
+    /// Replaced when longer than this. `None`: it must not be appended to at all.
+    pub rotate_at: Option<u64>,
 }
 
 pub(crate) enum Phase {
@@ -98,7 +98,8 @@ impl Journal {
     }
 
     fn must_rotate(&self) -> bool {
-        self.open.as_ref().is_none_or(|open| open.end() > open.rotate_at)
+        let open = self.open.as_ref();
+        open.is_none_or(|open| open.rotate_at.is_none_or(|longest| open.end() > longest))
     }
 }
 

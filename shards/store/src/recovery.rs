@@ -458,7 +458,7 @@ impl Store {
             file: scan.file.take().expect("it is open"),
             chain: replay.chain,
             allocated: scan.length - scan.length % u64::from(BLOCK_BYTES),
-            rotate_at: if clean { journal_bytes } else { 0 },
+            rotate_at: clean.then_some(journal_bytes),
         });
         let highest = scan.extents.keys().last().copied().max(scan.extent_max);
         part.next_extent = highest.map_or(0, |extent| extent.saturating_add(1));
@@ -520,7 +520,7 @@ impl Store {
         found.stale_shards += stale.len() as u64;
         if !stale.is_empty() {
             let journal = &mut self.partition(partition).journal;
-            journal.open.as_mut().expect("it was just kept").rotate_at = 0;
+            journal.open.as_mut().expect("it was just kept").rotate_at = None;
         }
         for key in lost.into_iter().chain(stale) {
             self.index.remove(&key);

@@ -163,7 +163,7 @@ impl Store {
             file: rotation.file.expect("it is open"),
             chain: rotation.chain,
             allocated: rotation.allocated,
-            rotate_at: journal_bytes.max(3 * rotation.end()),
+            rotate_at: Some(journal_bytes.max(3 * rotation.end())),
         };
         let old = journal.open.replace(new);
         // Nothing of a refused commit is in the new one, so its space is free for certain.
@@ -206,8 +206,8 @@ impl Store {
             unreachable!("a rotation is under way");
         };
         let fault = rotation.fault.expect("a rotation is given up for a reason");
-        if let Some(open) = journal.open.as_mut().filter(|open| open.rotate_at > 0) {
-            open.rotate_at = open.end() + step;
+        if let Some(open) = journal.open.as_mut().filter(|open| open.rotate_at.is_some()) {
+            open.rotate_at = Some(open.end() + step);
             return;
         }
         // Nothing can be committed now; the next put tries again.

@@ -138,6 +138,29 @@ fn a_lost_deletion_does_not_hide_what_was_put_in_its_place() {
 }
 
 #[test]
+fn a_journal_of_which_nothing_holds_is_not_written_on() {
+    let (mut image, _) = filled(8);
+    let name = journal_of(&image);
+    let journal = image.get_mut(&name).unwrap();
+    // The first block says that something was before it, and is whole; the others are gone, but
+    // for the beginning of the third.
+    journal[90] ^= 1;
+    let sum = Hash::of(&journal[32..4096]);
+    journal[..32].copy_from_slice(&sum.0);
+    journal[4096..8192].fill(0);
+    journal.truncate(2 * 4096 + 1380);
+    let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
+    assert!(rig.recovered().damaged());
+    assert_eq!(rig.store.shards_of(Locator([1; 32])).count(), 0);
+    let bytes = bytes_of(7, 20_000);
+    rig.put(key(2, 0), &bytes).unwrap();
+    let mut again = Rig::open(Disk::with_image(rig.killed(), 1), config(0, 1));
+    assert!(!again.recovered().damaged(), "a new journal took its place");
+    assert_eq!(again.store.shards_of(Locator([1; 32])).count(), 0, "nothing comes back");
+    assert_eq!(again.get(key(2, 0)).unwrap(), bytes, "what was acknowledged is there");
+}
+
+#[test]
 fn garbage_behind_the_end_is_cut_and_counted() {
     let (image, held) = filled(5);
     let journal = journal_of(&image);
