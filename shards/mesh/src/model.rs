@@ -2,7 +2,7 @@
 //! with up to four forced switches between threads (loom). Run with
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test -p pangea-mesh --release --target-dir target/loom
+//! RUSTFLAGS="--cfg loom" cargo test -p pangea-mesh --target-dir target/loom
 //! ```
 //!
 //! (a target directory of its own, because the flag rebuilds every dependency). With loom's atomics

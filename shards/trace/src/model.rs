@@ -2,7 +2,7 @@
 //! forced switches between threads (loom). Run with
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test -p pangea-trace --features trace --release --lib \
+//! RUSTFLAGS="--cfg loom" cargo test -p pangea-trace --features trace --lib \
 //!     --target-dir target/loom
 //! ```
 //!
