@@ -493,7 +493,8 @@ impl Engine {
             NetEvent::Rejected { remote, reason } => {
                 tracing::debug!(%remote, "no connection: {reason}");
             }
-            NetEvent::Finished { .. } => {}
+            // A node takes no messages.
+            NetEvent::Finished { .. } | NetEvent::Message { .. } => {}
             NetEvent::Closed { conn, reason, .. } => self.conn_closed(conn, reason.to_string()),
             NetEvent::StreamOpened { conn, stream } => {
                 self.serve.opened(&mut self.shared, conn, stream);

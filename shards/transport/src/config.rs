@@ -104,6 +104,9 @@ pub struct Limits {
     pub send_credit: u64,
     /// Memory of received batches that unread data may pin; beyond it datagrams are copied apart.
     pub batch_bytes_max: usize,
+    /// Messages of a connection that came and wait to be taken, and as many that wait to be sent:
+    /// beyond it the oldest are dropped. 0: this side takes none and sends none.
+    pub message_bytes: u32,
     /// Answers without a connection (Retry, refusal, version negotiation, stateless reset) that
     /// wait to be sent; further ones are dropped.
     pub responses_max: usize,
@@ -130,13 +133,15 @@ impl Limits {
         receive_credit: 64 << 20,
         send_credit: 64 << 20,
         batch_bytes_max: 32 << 20,
+        message_bytes: 0,
         responses_max: 64,
     };
 
     /// The most received bytes that peers can make this core keep: every connection's first window,
-    /// the credit, and the batches that unread bytes pin.
+    /// its messages, the credit, and the batches that unread bytes pin.
     pub fn receive_bytes_max(&self) -> u64 {
-        u64::from(self.connections_max) * u64::from(self.receive_window_start)
+        u64::from(self.connections_max)
+            * (u64::from(self.receive_window_start) + u64::from(self.message_bytes))
             + self.receive_credit
             + self.batch_bytes_max as u64
     }
@@ -275,6 +280,7 @@ impl Config {
             .minimum_change(mtu_step);
         let idle = IdleTimeout::try_from(limits.idle_timeout)
             .expect("an idle timeout is far below 2^62 milliseconds");
+        let messages = usize::try_from(limits.message_bytes).unwrap_or(usize::MAX);
         let mut config = TransportConfig::default();
         config
             .max_concurrent_bidi_streams(limits.streams_start.into())
@@ -299,8 +305,8 @@ impl Config {
             .crypto_buffer_size(16 << 10)
             // The spin bit shows the round-trip time to anyone on the path.
             .allow_spin(false)
-            .datagram_receive_buffer_size(None)
-            .datagram_send_buffer_size(0)
+            .datagram_receive_buffer_size((messages > 0).then_some(messages))
+            .datagram_send_buffer_size(messages)
             .congestion_controller_factory(self.controller())
             .enable_segmentation_offload(self.gso_segments_max > 1);
         config

@@ -115,6 +115,11 @@ pub enum Event {
         /// The stream.
         stream: StreamId,
     },
+    /// Messages came: take them with [`crate::Transport::message`] until there is none.
+    Message {
+        /// The connection.
+        conn: ConnId,
+    },
     /// [`crate::Transport::open`] may succeed again.
     StreamsAvailable {
         /// The connection.
@@ -226,6 +231,23 @@ pub enum WriteFailed {
     /// The stream was finished, reset, or never opened.
     #[error("the stream is already closed")]
     Closed,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SendRefused {
+    /// The connection has ended or is not established yet.
+    #[error("the connection is closed")]
+    Gone,
+    /// One of the two sides takes no messages.
+    #[error("messages are not taken on this connection")]
+    NotTaken,
+    /// It does not fit into a datagram of this path.
+    #[error("a message of {length} bytes does not fit into one datagram")]
+    TooLong {
+        /// Its bytes.
+        length: usize,
+    },
 }
 
 /// What a read gave.

@@ -18,6 +18,7 @@ mod config;
 mod conn;
 mod crypto;
 mod event;
+mod messages;
 mod receive;
 mod report;
 mod streams;
@@ -36,8 +37,8 @@ pub use config::{ALPN, ALPN_LABELLED, Config, Congestion, Limits, TRAIN_BYTES_MA
 pub use conn::{ConnStats, KeepAlive};
 pub use crypto::{Crypto, Dial, Found};
 pub use event::{
-    ClosedReason, ConnGone, ConnId, ConnectRefused, Event, ReadFailed, ReadOutcome, Side, StreamId,
-    WriteFailed,
+    ClosedReason, ConnGone, ConnId, ConnectRefused, Event, ReadFailed, ReadOutcome, SendRefused,
+    Side, StreamId, WriteFailed,
 };
 pub use tls::{TlsCrypto, TlsFailed};
 pub use transport::{Stats, TransmitMeta, Transport};

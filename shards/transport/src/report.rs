@@ -42,10 +42,13 @@ impl Transport {
                     self.report_closed(index, reason);
                 }
                 quinn_proto::Event::Stream(event) => self.stream_event(index, event),
-                // Application datagrams are off.
-                quinn_proto::Event::HandshakeDataReady
-                | quinn_proto::Event::DatagramReceived
-                | quinn_proto::Event::DatagramsUnblocked => {}
+                quinn_proto::Event::DatagramReceived => {
+                    let conn = self.name(index);
+                    self.events.push_back(Event::Message { conn });
+                }
+                // Messages are sent without waiting for room.
+                quinn_proto::Event::HandshakeDataReady | quinn_proto::Event::DatagramsUnblocked => {
+                }
             }
         }
         self.endpoint_events(index);

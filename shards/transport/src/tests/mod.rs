@@ -2,6 +2,7 @@
 
 mod handshake;
 mod limits;
+mod messages;
 mod network;
 mod streams;
 mod tls;
