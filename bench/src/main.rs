@@ -4,15 +4,17 @@
 #![forbid(unsafe_code)]
 
 mod ces;
+mod counts;
 mod data;
 mod driver;
 mod e2e;
 mod measure;
+mod ours;
+mod peers;
 mod store;
 mod table;
 #[cfg(feature = "trace")]
 mod trace;
-mod transport;
 
 const HELP: &str = "\
 pangea-bench: measures the node's parts beside their limits
@@ -23,16 +25,20 @@ What:
   ces        code, sample, compress, seal, stripe and back: each stage alone and the whole
   store      extents and journal against the bare file: [--dir PATH (.)]
   driver     io_uring and mio: packets and files
-  transport  streams over QUIC: [--quinn PATH] [--driver auto|uring|mio]
+  peers      our transport beside others' and beside the machine's limits:
+             [--only PEER[,PEER]...] [--tests TEST[,TEST]...]; builds the others when needed
+  wan        the same over a path of 200 Mbit/s with delay and loss, with BBR
   e2e        put and get through whole nodes, each side a process: [--mib N (1024)]
              [--nodes N (14)] [--kill M (4)] [--driver auto|uring|mio] [--dir PATH (.)]
+  counts     instructions of the hot paths, against bench/baseline.toml: [--write]; needs
+             valgrind, and a build without --release
   trace      what an event of the flight recorder costs: [--rivals PATH]; only in a build with
              --features trace
 
 Options:
   --json        one JSON object per row instead of tables
-  --seconds S   time for each measurement (default 0.3)
-  --repeats N   how often each is repeated; the median is shown (default 5, e2e 3)
+  --seconds S   time for each measurement (default 0.3, peers 2, wan 8)
+  --repeats N   how often each is repeated; the median is shown (default 5; e2e, peers, wan 3)
   --help        this text";
 
 /// What every benchmark is given.
@@ -41,6 +47,8 @@ pub struct Options {
     pub json: bool,
     /// Time for each single measurement.
     pub seconds: f64,
+    /// Whether the command line said so.
+    pub seconds_given: bool,
     /// How often each measurement is repeated.
     pub repeats: usize,
     /// Whether the command line said so.
@@ -73,7 +81,11 @@ fn run(what: &str, options: &Options) -> Result<(), String> {
         "ces" => ces::run(options),
         "store" => store::run(options),
         "driver" => driver::run(options),
-        "transport" => transport::run(options),
+        "counts" => counts::run(options),
+        counts::CHILD => counts::hot(options),
+        "peers" => peers::peers(options),
+        "wan" => peers::wan(options),
+        ours::CHILD => ours::run(&options.rest),
         #[cfg(feature = "trace")]
         "trace" => trace::run(options),
         #[cfg(not(feature = "trace"))]
@@ -88,12 +100,20 @@ fn run(what: &str, options: &Options) -> Result<(), String> {
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let rest = Vec::new();
-    let mut options = Options { json: false, seconds: 0.3, repeats: 5, repeats_given: false, rest };
+    let mut options = Options {
+        json: false,
+        seconds: 0.3,
+        seconds_given: false,
+        repeats: 5,
+        repeats_given: false,
+        rest,
+    };
     while let Some(arg) = args.next() {
         let mut number = || args.next().ok_or(format!("{arg} needs a number"));
         match arg.as_str() {
             "--json" => options.json = true,
             "--seconds" => {
+                options.seconds_given = true;
                 let text = number()?;
                 options.seconds = text
                     .parse()

@@ -205,6 +205,40 @@ fn bare_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Puts shards of 16 KiB, for `counts`; how many. The disk is the system's temporary directory.
+pub fn append() -> Result<u64, String> {
+    const ROUNDS: u32 = 4;
+    const SHARDS: u32 = 64;
+    let place = Place::new(&std::env::temp_dir())?;
+    let mut node = Node::open(DriverChoice::Mio, &place.0)?;
+    let bytes = vec![7; GROUP_BYTES];
+    for number in 0..ROUNDS * SHARDS {
+        hot_append(&mut node.store, number, &bytes)?;
+        if number % SHARDS == SHARDS - 1 {
+            node.settle(SHARDS)?;
+        }
+    }
+    Ok(u64::from(ROUNDS * SHARDS))
+}
+
+#[inline(never)]
+fn hot_append(store: &mut Store, number: u32, bytes: &[u8]) -> Result<(), String> {
+    let id = store.begin(key(number), meta(bytes.len())).map_err(|refused| refused.to_string())?;
+    store.append(id, bytes).map_err(|refused| refused.to_string())?;
+    store.commit(id);
+    Ok(())
+}
+
+#[inline(never)]
+fn hot_append_poll(store: &mut Store) -> Option<Output> {
+    store.poll()
+}
+
+#[inline(never)]
+fn hot_append_done(store: &mut Store, done: FileDone) {
+    store.file_done(done);
+}
+
 /// A store, its driver, and what is between them.
 struct Node {
     driver: Driver,
@@ -243,7 +277,7 @@ impl Node {
 
     /// Hands operations to the driver and completions to the store.
     fn turn(&mut self, park: Park) -> Result<(), String> {
-        while let Some(output) = self.store.poll() {
+        while let Some(output) = hot_append_poll(&mut self.store) {
             match output {
                 Output::File(request) => self.waiting.push_back(request),
                 Output::Event(event) => self.events.push_back(event),
@@ -265,7 +299,7 @@ impl Node {
         self.driver
             .poll(Some(Instant::now() + PATIENCE), park, &mut sink)
             .map_err(|error| format!("the driver failed: {error}"))?;
-        done.into_iter().for_each(|done| self.store.file_done(done));
+        done.into_iter().for_each(|done| hot_append_done(&mut self.store, done));
         Ok(())
     }
 
@@ -280,6 +314,19 @@ impl Node {
             }
             self.turn(Park::Block)?;
         }
+    }
+
+    /// Until so many more shards are stored.
+    fn settle(&mut self, shards: u32) -> Result<(), String> {
+        let mut left = shards;
+        while left > 0 {
+            match self.next()? {
+                Event::Stored { .. } => left -= 1,
+                Event::Appendable { .. } => {}
+                other => return Err(format!("a put ended with {other:?}")),
+            }
+        }
+        Ok(())
     }
 
     fn measure(mut self, size: Size, time: Duration) -> Result<Measured, String> {

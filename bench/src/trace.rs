@@ -123,7 +123,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let rivals = extra(&options.rest)?;
     if rivals.is_none() {
         eprintln!(
-            "the rivals are left out: build them with 'cargo build --release --bin peer-trace \
+            "the rivals are left out: build them with 'cargo build --release -p peer-trace \
              --manifest-path bench/peers/Cargo.toml', or name them with --rivals PATH"
         );
     }
@@ -387,6 +387,21 @@ fn contexts() -> [TraceContext; CONTEXTS] {
     std::array::from_fn(|n| {
         TraceContext::new(TraceId([n as u8 + 1; 16]), n as u64 + 1, TraceFlags::SAMPLED, 0)
     })
+}
+
+/// Records events, for `counts`; how many.
+pub fn events() -> Result<u64, String> {
+    const EVENTS: u64 = 100_000;
+    let (tracer, contexts) = (tracer(SMALL, Clock::Tick), contexts());
+    for n in 0..EVENTS {
+        hot_trace(&tracer, &contexts[n as usize % contexts.len()], n);
+    }
+    Ok(EVENTS)
+}
+
+#[inline(never)]
+fn hot_trace(tracer: &Tracer, context: &TraceContext, n: u64) {
+    packet(tracer, context, n, n);
 }
 
 /// What happens for each number: with a tracer, within a trace, with a value for a field.
