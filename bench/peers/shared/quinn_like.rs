@@ -32,6 +32,8 @@ fn client(run: &Run) -> Outcome<q::Endpoint> {
     let crypto = QuicClientConfig::try_from(tls::client()?)?;
     let mut config = q::ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport(run));
+    // One of the forks does not need it.
+    #[allow(unused_mut)]
     let mut endpoint = endpoint(None)?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)

@@ -1,6 +1,6 @@
 //! The client's side of every test, in one thread with its transport.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -181,6 +181,8 @@ struct Uploads {
     chunk: Bytes,
     /// With what is left of the present chunk.
     open: HashMap<StreamId, Bytes>,
+    /// Those that may take more.
+    ready: VecDeque<StreamId>,
     ends: bool,
     sent: u64,
     counted: u64,
@@ -189,16 +191,25 @@ struct Uploads {
 impl Uploads {
     fn new(conn: ConnId) -> Uploads {
         let chunk = Bytes::from(vec![UPLOAD; CHUNK_BYTES]);
-        Uploads { conn, chunk, open: HashMap::new(), ends: false, sent: 0, counted: 0 }
+        Uploads {
+            conn,
+            chunk,
+            open: HashMap::new(),
+            ready: VecDeque::new(),
+            ends: false,
+            sent: 0,
+            counted: 0,
+        }
     }
 
     /// Opens as many as are wanted, as far as the server allows so far.
     fn begin(&mut self, transport: &mut Transport, streams: usize) {
         while self.open.len() < streams {
-            let Some(stream) = transport.open(self.conn) else { return };
+            let Some(stream) = transport.open(self.conn) else { break };
             self.open.insert(stream, Bytes::new());
-            self.fill(transport, stream);
+            self.ready.push_back(stream);
         }
+        self.fill(transport);
     }
 
     fn end(&mut self, transport: &mut Transport) -> Outcome<()> {
@@ -219,7 +230,7 @@ impl Uploads {
 
     fn react(&mut self, transport: &mut Transport, event: Event) -> Outcome<()> {
         match event {
-            Event::Writable { stream, .. } if !self.ends => self.fill(transport, stream),
+            Event::Writable { stream, .. } if !self.ends => self.ready.push_back(stream),
             Event::Readable { conn, stream } => {
                 let mut count = Vec::new();
                 transport
@@ -234,16 +245,20 @@ impl Uploads {
         Ok(())
     }
 
-    /// Writes until the stream takes no more.
-    fn fill(&mut self, transport: &mut Transport, stream: StreamId) {
-        let Some(rest) = self.open.get_mut(&stream) else { return };
-        loop {
+    /// Writes a chunk on each stream that takes one, in turn, until none does: what one writes counts
+    /// against the window of all.
+    fn fill(&mut self, transport: &mut Transport) {
+        while let Some(stream) = self.ready.pop_front() {
+            let Some(rest) = self.open.get_mut(&stream) else { continue };
             if rest.is_empty() {
                 *rest = self.chunk.clone();
             }
-            match transport.write(self.conn, stream, rest) {
-                Ok(written) if written > 0 => self.sent += written as u64,
-                _ => return,
+            // One that takes no more says so itself when it does again.
+            if let Ok(written) = transport.write(self.conn, stream, rest)
+                && written > 0
+            {
+                self.sent += written as u64;
+                self.ready.push_back(stream);
             }
         }
     }

@@ -64,7 +64,8 @@ impl Desk {
         });
         match ended {
             Ok(ReadOutcome::Finished) => {
-                let mut answer = match incoming.is_upload {
+                // An upload that never got its turn is one of no bytes.
+                let mut answer = match incoming.is_upload || incoming.bytes == 0 {
                     true => Bytes::copy_from_slice(&incoming.bytes.to_le_bytes()),
                     false => Bytes::from(incoming.request),
                 };
