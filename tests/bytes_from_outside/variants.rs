@@ -59,6 +59,7 @@ const NOT_BY_BYTES: &[(&str, &str)] = &[
     ("ReadRefused::*", "about what we read of our own disk"),
     ("ReceiptRefused::Version", "a message with such a receipt does not parse: Wrong::Version"),
     ("SealFailed::*", "about what we put"),
+    ("SendRefused::*", "about a message that we send"),
     ("StoreFault::Closing", "a state of the store: its tests"),
     ("StoreFault::ExtentPoisoned", "needs a disk that fails: store's tests"),
     ("StoreFault::File", "needs a disk that fails: store's tests"),
