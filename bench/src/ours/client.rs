@@ -7,16 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pangea_transport::{ConnId, Event, StreamId, Transport};
 use peer_harness::{
-    CHUNK_BYTES, Latency, MESSAGE_BYTES, Outcome, Record, Run, Server, Test, UPLOAD, request,
+    CHUNK_BYTES, FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record, Run, SETTLE, Server,
+    Test, UPLOAD, WARM_UP, request,
 };
 
 use super::Setup;
 use super::net::{Net, Role};
 
-/// As for the other peers (peer_harness::client).
-const WARM_UP: Duration = Duration::from_millis(500);
-const SETTLE: Duration = Duration::from_millis(1500);
-const FIRST_CONNECTIONS: usize = 50;
+/// Handshakes that are not measured.
 const FIRST_HANDSHAKES: Duration = Duration::from_millis(50);
 /// No measurement takes so long.
 const LONG: Duration = Duration::from_secs(600);
@@ -161,7 +159,7 @@ impl Client {
             server.trim()?;
             *resident = server.usage()?.resident as f64;
         }
-        record.memory(server, (resident[1] - resident[0]) / run.connections as f64, run.connections)
+        record.memory(server, resident[1] - resident[0], run.connections)
     }
 }
 

@@ -10,7 +10,7 @@ mod targets;
 use std::path::PathBuf;
 
 use program::Figures;
-use subjects::{Kind, SUBJECTS, Subject, TESTS, Test, WAN};
+use subjects::{SUBJECTS, Subject, TESTS, Test, WAN};
 
 use crate::Options;
 use crate::table::{Stats, Table, stats};
@@ -172,13 +172,20 @@ impl Row {
     }
 }
 
-/// The best of all rivals in a test.
-fn best_rival<'a>(rows: &'a [Row], test: &str) -> Option<&'a Row> {
-    let rivals = rows.iter().filter(|row| row.test.name == test && row.subject.kind == Kind::Rival);
-    rivals.max_by(|a, b| {
-        let order = a.deciding().total_cmp(&b.deciding());
-        if a.test.more_is_better { order } else { order.reverse() }
-    })
+/// The best of all rivals in a figure of a test.
+fn best_rival<'a>(
+    rows: &'a [Row],
+    test: &str,
+    figure: &str,
+    more_is_better: bool,
+) -> Option<&'a Row> {
+    let rivals = rows.iter().filter(|row| row.test.name == test && row.subject.is_rival);
+    let known = rivals.filter_map(|row| Some((row, row.stats(figure)?.median)));
+    let best = known.max_by(|(_, a), (_, b)| {
+        let order = a.total_cmp(b);
+        if more_is_better { order } else { order.reverse() }
+    });
+    best.map(|(row, _)| row)
 }
 
 const FIGURES: [(&str, &str); 7] = [
@@ -204,7 +211,7 @@ fn print(test: &Test, rows: &[Row]) {
     let heads: Vec<&str> = shown.iter().map(|(_, head)| *head).collect();
     let columns = [&["peer"], &heads[..], &[cpu, "to best rival"]].concat();
     let mut table = Table::new(&format!("{}: {}", test.name, test.title), &columns);
-    let best = best_rival(rows, test.name).map(Row::deciding);
+    let best = best_rival(rows, test.name, test.figure, test.more_is_better).map(Row::deciding);
     for row in of_test {
         let cell = |name: &str| row.stats(name).map_or("-".to_owned(), |all| all.to_string());
         let figures = shown.iter().map(|(name, _)| cell(name));

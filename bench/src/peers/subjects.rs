@@ -77,24 +77,12 @@ const fn rate(name: &'static str, words: &'static [&'static str], title: &'stati
     Test { name, words, title, figure: "per_s", more_is_better: true }
 }
 
-/// What a row is to the others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Ours, with the keys and certificates of all.
-    Ours,
-    /// Ours, in a way that is not compared: another key exchange, a core that never sleeps.
-    OursOther,
-    /// Another's.
-    Rival,
-    /// What the machine can do without QUIC.
-    Limit,
-}
-
 /// A row of the tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     pub name: &'static str,
-    pub kind: Kind,
+    /// Another's, that ours is compared with.
+    pub is_rival: bool,
     /// A package of `bench/peers`; none: this program.
     pub package: Option<&'static str>,
     /// Words for its program, besides the test's.
@@ -113,11 +101,11 @@ const TRIPS: &[&str] = &["rtt", "dgram"];
 
 /// All rows.
 pub const SUBJECTS: [Subject; 15] = [
-    ours("pangea-uring", Kind::Ours, &["driver=uring"], OURS),
-    ours("pangea-mio", Kind::Ours, &["driver=mio"], OURS),
-    ours("pangea-uring-spin", Kind::OursOther, &["driver=uring", "spin=1"], TRIPS),
-    ours("pangea-mio-spin", Kind::OursOther, &["driver=mio", "spin=1"], TRIPS),
-    ours("pangea-shipped", Kind::OursOther, &["tls=shipped"], OURS),
+    ours("pangea-uring", &["driver=uring"], OURS),
+    ours("pangea-mio", &["driver=mio"], OURS),
+    ours("pangea-uring-spin", &["driver=uring", "spin=1"], TRIPS),
+    ours("pangea-mio-spin", &["driver=mio", "spin=1"], TRIPS),
+    ours("pangea-shipped", &["tls=shipped"], OURS),
     rival("quinn", "peer-quinn", ALL),
     rival("s2n-quic", "peer-s2n", ALL),
     rival("quiche", "peer-quiche", ALL),
@@ -132,11 +120,10 @@ pub const SUBJECTS: [Subject; 15] = [
 
 const fn ours(
     name: &'static str,
-    kind: Kind,
     words: &'static [&'static str],
     tests: &'static [&'static str],
 ) -> Subject {
-    Subject { name, kind, package: None, words, tests }
+    Subject { name, is_rival: false, package: None, words, tests }
 }
 
 const fn rival(
@@ -144,7 +131,7 @@ const fn rival(
     package: &'static str,
     tests: &'static [&'static str],
 ) -> Subject {
-    Subject { name, kind: Kind::Rival, package: Some(package), words: &[], tests }
+    Subject { name, is_rival: true, package: Some(package), words: &[], tests }
 }
 
 const fn limit(
@@ -152,7 +139,7 @@ const fn limit(
     words: &'static [&'static str],
     tests: &'static [&'static str],
 ) -> Subject {
-    Subject { name, kind: Kind::Limit, package: Some("peer-limits"), words, tests }
+    Subject { name, is_rival: false, package: Some("peer-limits"), words, tests }
 }
 
 impl Subject {
@@ -160,10 +147,7 @@ impl Subject {
     /// there one of ours will do.
     pub fn takes(&self, test: &Test) -> bool {
         match WAN.iter().any(|wan| wan.name == test.name) {
-            true => {
-                self.kind == Kind::Rival && self.tests.contains(&"bulk1")
-                    || self.name == "pangea-uring"
-            }
+            true => self.is_rival && self.tests.contains(&"bulk1") || self.name == "pangea-uring",
             false => self.tests.contains(&test.name),
         }
     }

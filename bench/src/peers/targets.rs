@@ -1,6 +1,5 @@
 //! What we want to be, as ratios within one run, and what we are.
 
-use super::subjects::Kind;
 use super::{Row, best_rival};
 use crate::table::Table;
 
@@ -103,13 +102,10 @@ impl Target {
         let theirs = match self.against {
             Named(name) => row(name, self.test)?,
             OursIn(test) => row(self.ours, test)?,
-            // The best in the very figure that is compared.
-            BestRival if self.figure == ours.test.figure => best_rival(rows, self.test)?,
-            BestRival => rows
-                .iter()
-                .filter(|row| row.test.name == self.test && row.subject.kind == Kind::Rival)
-                .filter(|row| row.stats(self.figure).is_some())
-                .min_by(|a, b| median(a, self.figure).total_cmp(&median(b, self.figure)))?,
+            BestRival => {
+                let more_is_better = matches!(self.wanted, AtLeast(_));
+                best_rival(rows, self.test, self.figure, more_is_better)?
+            }
         };
         let name = match self.against {
             OursIn(test) => test,

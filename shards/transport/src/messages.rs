@@ -19,8 +19,8 @@ impl Transport {
     /// (`Limits::message_bytes`).
     pub fn send_message(&mut self, conn: ConnId, message: Bytes) -> Result<(), SendRefused> {
         let length = message.len();
-        let established = |open: &&mut crate::conn::Conn| open.phase == Phase::Established;
-        let open = self.conn_mut(conn).filter(established).ok_or(SendRefused::Gone)?;
+        let open = self.conn_mut(conn).filter(|open| open.phase == Phase::Established);
+        let open = open.ok_or(SendRefused::Gone)?;
         match open.proto.datagrams().send(message, true) {
             Ok(()) => {
                 self.mark(conn.index);

@@ -1,16 +1,12 @@
 //! The client's side of every test, for peers whose interface is asynchronous, on tokio.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::{Latency, MESSAGE_BYTES, Outcome, Record, Run, Server, Test, on_core, request};
-
-/// Before a measurement, so that slow start and MTU discovery are over.
-const WARM_UP: Duration = Duration::from_millis(500);
-/// After connections were made, until their handshakes' memory is given back.
-const SETTLE: Duration = Duration::from_millis(1500);
-/// Connections before the first look at the server's memory.
-const FIRST_CONNECTIONS: usize = 50;
+use crate::{
+    FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record, Run, SETTLE, Server, Test, WARM_UP,
+    on_core, request,
+};
 
 /// What a peer can do.
 #[allow(async_fn_in_trait)]
@@ -148,7 +144,7 @@ async fn memory<P: Peer>(run: &Run, server: &mut Server, peer: &P) -> Outcome<()
         server.trim()?;
         *resident = server.usage()?.resident as f64;
     }
-    record.memory(server, (resident[1] - resident[0]) / run.connections as f64, run.connections)
+    record.memory(server, resident[1] - resident[0], run.connections)
 }
 
 /// Runs so many pieces of work side by side, and waits for all.

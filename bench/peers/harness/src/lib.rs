@@ -28,7 +28,6 @@ mod relay;
 
 pub use measure::{Latency, Record};
 pub use process::{Server, Usage, on_core, own_usage, serve};
-pub use relay::Path;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -45,6 +44,12 @@ pub const MESSAGE_BYTES: usize = 200;
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// Socket buffers, where the peer lets them be set.
 pub const SOCKET_BYTES: usize = 4 << 20;
+/// Before a measurement, so that slow start and MTU discovery are over.
+pub const WARM_UP: Duration = Duration::from_millis(500);
+/// After connections were made, until their handshakes' memory is given back.
+pub const SETTLE: Duration = Duration::from_millis(1500);
+/// Connections before the first look at the server's memory.
+pub const FIRST_CONNECTIONS: usize = 50;
 /// The first byte of a stream whose bytes are to be counted.
 pub const UPLOAD: u8 = b'U';
 /// The first byte of a request that is to be sent back.
@@ -81,8 +86,8 @@ pub struct Run {
     pub mtu: u16,
     /// BBR in place of what the peer uses by itself, where it has it.
     pub bbr: bool,
-    /// What lies between client and server; none: loopback as it is.
-    pub path: Option<Path>,
+    /// What lies between client and server, as `relay` takes it; none: loopback as it is.
+    path: Option<String>,
     /// What only this program understands.
     pub more: BTreeMap<String, String>,
     /// The words that start this very program, before the test.
@@ -139,7 +144,7 @@ impl Run {
                 "count" => run.count = value.parse()?,
                 "connections" => run.connections = value.parse()?,
                 "bbr" => run.bbr = value == "1",
-                "path" => run.path = Some(Path::parse(value)?),
+                "path" => run.path = Some(value.to_owned()),
                 "server_core" => run.server_core = value.parse()?,
                 "mtu" => run.mtu = value.parse()?,
                 _ if keys.contains(&key) => drop(run.more.insert(key.to_owned(), value.to_owned())),

@@ -70,11 +70,11 @@ impl Record {
         self.print()
     }
 
-    /// So much memory of the server belongs to one of the connections that were made.
+    /// So much memory of the server belongs to the connections that were made.
     pub fn memory(mut self, server: &mut Server, bytes: f64, connections: usize) -> Outcome<()> {
         let (_, cpu) = self.spent(server)?;
         self.set("cpu", cpu * 1e6 / connections as f64);
-        self.set("bytes_per_conn", bytes);
+        self.set("bytes_per_conn", bytes / connections as f64);
         self.print()
     }
 

@@ -72,8 +72,7 @@ impl Server {
         let words = [&["serve".to_owned()], &run.words[..]].concat();
         let (child, questions, answers, mut place) = start(run, &words)?;
         let mut relay = None;
-        let path = run.words.iter().find_map(|word| word.strip_prefix("path="));
-        if let Some(path) = path {
+        if let Some(path) = &run.path {
             // Behind the address there may be more, such as a certificate.
             let (address, more) = place.split_at(place.find(' ').unwrap_or(place.len()));
             let words = ["relay".to_owned(), address.to_owned(), path.to_owned()];

@@ -17,18 +17,18 @@ const TICK: Duration = Duration::from_micros(50);
 
 /// What lies between the two.
 #[derive(Clone, Copy, Debug)]
-pub struct Path {
+struct Path {
     /// There and back.
-    pub rtt: Duration,
+    rtt: Duration,
     /// Of a hundred datagrams, each way.
-    pub loss: f64,
+    loss: f64,
     /// Each way.
-    pub mbit: f64,
+    mbit: f64,
 }
 
 impl Path {
     /// `RTT_MS,LOSS_PERCENT,MBIT`.
-    pub fn parse(text: &str) -> Outcome<Path> {
+    fn parse(text: &str) -> Outcome<Path> {
         let numbers: Vec<f64> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
         let [rtt, loss, mbit] = numbers[..] else { return Err("a path is RTT,LOSS,MBIT".into()) };
         Ok(Path { rtt: Duration::try_from_secs_f64(rtt / 1e3)?, loss, mbit })

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use peer_harness::{ALPN, Outcome, Run, SOCKET_BYTES, Test};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const CID_BYTES: usize = 16;
 /// What one send takes at most.

@@ -9,13 +9,9 @@ use std::time::{Duration, Instant};
 
 use endpoint::{Endpoint, LinkId};
 use peer_harness::{
-    CHUNK_BYTES, CLIENT_CORE, ECHO, Latency, MESSAGE_BYTES, Outcome, Record, Run, Server, Test,
-    UPLOAD, on_core, request,
+    CHUNK_BYTES, CLIENT_CORE, ECHO, FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record,
+    Run, Server, Test, UPLOAD, WARM_UP, on_core, request,
 };
-
-const WARM_UP: Duration = Duration::from_millis(500);
-const SETTLE: Duration = Duration::from_millis(1500);
-const FIRST_CONNECTIONS: usize = 50;
 
 fn main() -> Outcome<()> {
     let run = Run::from_args(&[])?;
@@ -277,7 +273,7 @@ impl Client {
             server.trim()?;
             *resident = server.usage()?.resident as f64;
         }
-        record.memory(server, (resident[1] - resident[0]) / run.connections as f64, run.connections)
+        record.memory(server, resident[1] - resident[0], run.connections)
     }
 }
 
