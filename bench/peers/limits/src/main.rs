@@ -49,7 +49,7 @@ fn main() -> Outcome<()> {
             (Limit::Udp, Test::Bulk) => udp_sink(),
             (Limit::Tcp, Test::Bulk) => tcp_sink(),
             (Limit::Tls, Test::Bulk) => tls_sink(),
-            (Limit::Udp | Limit::UdpSpinning, Test::Rtt) => udp_echo(limit),
+            (Limit::Udp | Limit::UdpSpinning, Test::Rtt | Test::Datagram) => udp_echo(limit),
             (Limit::Tcp, Test::Rtt) => tcp_echo(),
             _ => Err("there is no such limit".into()),
         };

@@ -237,7 +237,9 @@ impl Endpoint {
         self.links.retain(|_, link| {
             let ended = link.connection.is_closed();
             if ended {
-                link.cids.iter().for_each(|cid| drop(by_cid.remove(cid)));
+                for cid in &link.cids {
+                    by_cid.remove(cid);
+                }
             }
             !ended
         });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use endpoint::{Endpoint, LinkId};
 use peer_harness::{
     CHUNK_BYTES, CLIENT_CORE, ECHO, FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record,
-    Run, Server, Test, UPLOAD, WARM_UP, on_core, request,
+    Run, SETTLE, Server, Test, UPLOAD, WARM_UP, on_core, request,
 };
 
 fn main() -> Outcome<()> {
@@ -38,8 +38,14 @@ fn serve(run: &Run) -> Outcome<()> {
     let mut buffer = vec![0; CHUNK_BYTES];
     // Of streams that have not ended: how many bytes came, and those of a request.
     let mut open: HashMap<(LinkId, u64), (u64, Vec<u8>)> = HashMap::new();
+    // Answers that the congestion window took only in part, and what is left of them.
+    let mut cut: Vec<(LinkId, u64, Vec<u8>)> = Vec::new();
     loop {
         endpoint.turn()?;
+        for (id, stream, rest) in std::mem::take(&mut cut) {
+            let Some(connection) = endpoint.touch(id) else { continue };
+            answer(connection, (id, stream), rest, &mut cut)?;
+        }
         for id in endpoint.touched() {
             let Some(connection) = endpoint.connection(id) else { continue };
             while let Ok(length) = connection.dgram_recv(&mut buffer) {
@@ -55,17 +61,35 @@ fn serve(run: &Run) -> Outcome<()> {
                     if !ended {
                         continue;
                     }
-                    let answer = match message.is_empty() {
+                    let whole = match message.is_empty() {
                         true => bytes.to_le_bytes().to_vec(),
                         false => std::mem::take(message),
                     };
-                    connection.stream_send(stream, &answer, true)?;
+                    answer(connection, (id, stream), whole, &mut cut)?;
                     open.remove(&(id, stream));
                     break;
                 }
             }
         }
     }
+}
+
+/// Sends what it can of an answer and keeps the rest.
+fn answer(
+    connection: &mut quiche::Connection,
+    (id, stream): (LinkId, u64),
+    mut rest: Vec<u8>,
+    cut: &mut Vec<(LinkId, u64, Vec<u8>)>,
+) -> Outcome<()> {
+    let sent = match connection.stream_send(stream, &rest, true) {
+        Err(quiche::Error::Done) => 0,
+        sent => sent?,
+    };
+    if sent < rest.len() {
+        rest.drain(..sent);
+        cut.push((id, stream, rest));
+    }
+    Ok(())
 }
 
 struct Client {
@@ -173,30 +197,45 @@ impl Client {
         let mut latency = Latency::default();
         let mut open: HashMap<u64, Open> = HashMap::new();
         let mut begun = 0;
+        // A request that the congestion window took only so far, and how far.
+        let mut cut: Option<(u64, [u8; MESSAGE_BYTES], usize)> = None;
         loop {
             let ends = Instant::now() >= until || begun == count;
             if ends && open.is_empty() {
                 return Ok(latency);
             }
-            while !ends && open.len() < inflight && begun < count {
+            if let Some((stream, message, sent)) = cut.take() {
+                let more = self.send(id, stream, &message[sent..])?;
+                cut = (sent + more < MESSAGE_BYTES).then_some((stream, message, sent + more));
+            }
+            while cut.is_none() && !ends && open.len() < inflight && begun < count {
                 let message = request(begun);
                 let began = Instant::now();
                 let next = self.next_stream;
                 let connection = self.endpoint.touch(id).ok_or("the connection was lost")?;
                 if is_datagram {
                     connection.dgram_send(&message)?;
+                } else if connection.peer_streams_left_bidi() == 0 {
+                    break;
                 } else {
-                    match connection.stream_send(next, &message, true) {
-                        Ok(MESSAGE_BYTES) => self.next_stream += 4,
-                        Err(quiche::Error::StreamLimit) => break,
-                        other => return Err(format!("a request was not sent: {other:?}").into()),
-                    }
+                    let sent = self.send(id, next, &message)?;
+                    cut = (sent < MESSAGE_BYTES).then_some((next, message, sent));
+                    self.next_stream += 4;
                 }
                 open.insert(if is_datagram { 0 } else { next }, Open { message, got: 0, began });
                 begun += 1;
             }
             self.endpoint.turn()?;
             self.answers(id, &mut open, &mut latency)?;
+        }
+    }
+
+    /// Sends the rest of a request as far as it goes; how far.
+    fn send(&mut self, id: LinkId, stream: u64, rest: &[u8]) -> Outcome<usize> {
+        let connection = self.endpoint.touch(id).ok_or("the connection was lost")?;
+        match connection.stream_send(stream, rest, true) {
+            Err(quiche::Error::Done) => Ok(0),
+            sent => Ok(sent?),
         }
     }
 
