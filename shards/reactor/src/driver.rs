@@ -16,6 +16,11 @@ use crate::socket::CoreSocket;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 use crate::uring::Uring;
 
+/// Received bytes after which `poll` returns although there is more. What they call for goes out
+/// before the rest is taken in, so that a fast sender hears of its first packets while the last ones
+/// still wait, and never stands still.
+pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 10;
+
 /// Which back end runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DriverKind {
@@ -176,12 +181,17 @@ impl Driver {
 
     /// Sends a buffer that `buffer` gave. Never fails: UDP may lose what it likes. What the
     /// system refuses is counted in `stats`; a datagram over the interface's MTU is dropped, so
-    /// that path MTU discovery works. It leaves with the next `poll` at the latest.
+    /// that path MTU discovery works. It leaves with the next `flush` or `poll` at the latest.
     pub fn send(&mut self, transmit: Transmit, contents: Vec<u8>) {
         if contents.is_empty() || transmit.segment == Some(0) {
             return self.recycle(contents);
         }
         back!(&mut self.back, back => back.send(transmit, contents));
+    }
+
+    /// Lets go what was sent, now: for a peer that waits while we still have other work to do.
+    pub fn flush(&mut self) {
+        back!(&mut self.back, back => back.flush());
     }
 
     /// Gives back a buffer that was not needed.

@@ -98,6 +98,9 @@ impl Mio {
         }
     }
 
+    /// Nothing waits here: each send is a system call of its own.
+    pub(crate) fn flush(&mut self) {}
+
     pub(crate) fn trace(&mut self, tracer: Tracer) {
         self.udp.trace(tracer);
     }

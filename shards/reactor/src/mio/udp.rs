@@ -10,7 +10,7 @@ use ::mio::{Interest, Registry, Token};
 use pangea_trace::Tracer;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
-use crate::driver::DriverConfig;
+use crate::driver::{BATCH_BYTES_MAX, DriverConfig};
 use crate::event::{Ecn, Event, Stats, Transmit};
 use crate::socket::{CoreSocket, Family, Receives, plain};
 
@@ -37,6 +37,8 @@ pub(crate) struct Udp {
     /// Messages that found the socket full, with the bytes already sent; at most the send slots.
     blocked: VecDeque<(Transmit, Vec<u8>, usize)>,
     memory: Vec<u8>,
+    /// How many messages the next batch may have.
+    messages_next: usize,
     errors_in_a_row: u32,
     tracer: Tracer,
 }
@@ -65,6 +67,7 @@ impl Udp {
             writable: Writable::Ignored,
             blocked: VecDeque::with_capacity(usize::from(config.send_slots)),
             memory: zeroed(buffers * RECEIVE_BYTES),
+            messages_next: BATCH_SIZE,
             errors_in_a_row: 0,
             tracer: Tracer::none(),
         })
@@ -214,8 +217,9 @@ impl Udp {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> io::Result<usize> {
         let mut count = 0;
+        let most = stats.received_bytes + BATCH_BYTES_MAX;
         for _ in 0..ROUNDS_MAX {
-            if !self.readable {
+            if !self.readable || stats.received_bytes >= most {
                 break;
             }
             count += self.receive_batch(stats, sink)?;
@@ -230,7 +234,7 @@ impl Udp {
     ) -> io::Result<usize> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let messages = {
-            let buffers = (self.memory.len() / RECEIVE_BYTES).min(BATCH_SIZE);
+            let buffers = (self.memory.len() / RECEIVE_BYTES).min(self.messages_next);
             let mut parts = self.memory.chunks_exact_mut(RECEIVE_BYTES);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or(&mut [])));
@@ -243,7 +247,7 @@ impl Udp {
             }
         };
         self.errors_in_a_row = 0;
-        let mut count = 0;
+        let (mut count, before) = (0, stats.received_bytes);
         for (meta, bytes) in
             metas.iter().zip(self.memory.chunks_exact(RECEIVE_BYTES)).take(messages)
         {
@@ -261,6 +265,10 @@ impl Udp {
                 data,
             });
         }
+        // As many of this size as a batch may have.
+        let each = (stats.received_bytes - before) / messages.max(1) as u64;
+        let fit = BATCH_BYTES_MAX.div_ceil(each.max(1));
+        self.messages_next = usize::try_from(fit).unwrap_or(usize::MAX).min(BATCH_SIZE);
         Ok(count)
     }
 

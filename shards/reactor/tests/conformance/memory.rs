@@ -58,6 +58,9 @@ fn measured() {
         node.idle(Duration::from_millis(1));
         node.datagrams = Vec::new();
     }
+    // What is still on its way, a batch per turn.
+    node.idle(Duration::from_millis(100));
+    node.datagrams = Vec::new();
     let loaded = resident_kib() - before;
     node.idle(Duration::from_millis(4500));
     let after = resident_kib().saturating_sub(before);
