@@ -138,8 +138,9 @@ impl Client {
                 Event::Closed { conn, .. } if !begun.contains_key(&conn) => Ok(()),
                 other => uneventful(other),
             })?;
-            // The last of the handshake has gone out with the turn.
+            // The last of the handshake goes out before the end.
             let now = Instant::now();
+            self.net.flush(now);
             done.drain(..).for_each(|conn| self.net.transport.close(now, conn, 0, b""));
         }
     }

@@ -27,7 +27,7 @@ pub struct Net {
     driver: Driver,
     pub transport: Transport,
     pub local: SocketAddr,
-    /// The last turn ended because all send buffers were under way.
+    /// The last sending ended because all send buffers were under way.
     starved: bool,
 }
 
@@ -59,13 +59,14 @@ impl Net {
         Ok(self.transport.connect(Instant::now(), to)?)
     }
 
-    /// One wake: takes everything in, runs what is due, sends everything out. Waits for something
-    /// to happen, until then at most.
+    /// One wake: sends everything out, waits for something to happen, until then at most, takes
+    /// everything in, runs what is due. What follows from it goes out with the next turn.
     pub fn turn(
         &mut self,
         until: Instant,
         work: &mut dyn FnMut(&mut Transport, Event) -> Outcome<()>,
     ) -> Outcome<()> {
+        self.flush(Instant::now());
         let deadline = self.transport.deadline().map_or(until, |at| at.min(until));
         let park = if self.transport.idle() || self.starved { Park::Block } else { Park::Never };
         let transport = &mut self.transport;
@@ -81,12 +82,16 @@ impl Net {
         self.transport.tick(now);
         while let Some(event) = self.transport.poll() {
             work(&mut self.transport, event)?;
+            if self.transport.fills_a_packet() {
+                self.flush(now);
+                self.driver.flush();
+            }
         }
-        self.flush(now);
         Ok(())
     }
 
-    fn flush(&mut self, now: Instant) {
+    /// Sends everything out.
+    pub fn flush(&mut self, now: Instant) {
         self.starved = false;
         loop {
             let Some(mut buffer) = self.driver.buffer() else {

@@ -32,7 +32,10 @@ impl Transport {
         // Also when blocked: then there is a BLOCKED frame to send.
         self.mark(conn.index);
         match wrote {
-            Ok(written) => Ok(written.bytes),
+            Ok(written) => {
+                self.written += written.bytes;
+                Ok(written.bytes)
+            }
             Err(WriteError::Blocked) => Ok(0),
             Err(WriteError::Stopped(reason)) => Err(WriteFailed::Stopped(code(reason))),
             Err(WriteError::ClosedStream) => Err(WriteFailed::Closed),

@@ -12,7 +12,7 @@ use quinn_proto::{
 
 use crate::admission::Admission;
 use crate::batch::BatchPool;
-use crate::config::{Path, Wall};
+use crate::config::{MTU_MIN, Path, Wall};
 use crate::conn::{Conn, ConnStats, KeepAlive, Phase};
 use crate::timers::Timers;
 use crate::window::Credit;
@@ -106,6 +106,8 @@ pub struct Transport {
     with_packets: VecDeque<u32>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) responses: VecDeque<Response>,
+    /// Bytes that were given to us to send since all was last sent.
+    pub(crate) written: usize,
     pub(crate) scratch: Vec<u8>,
     pub(crate) admission: Admission,
     pub(crate) receive_credit: Credit,
@@ -146,6 +148,7 @@ impl Transport {
             with_packets: VecDeque::new(),
             events: VecDeque::new(),
             responses: VecDeque::new(),
+            written: 0,
             scratch: Vec::new(),
             admission: Admission::default(),
             receive_credit: Credit::new(limits.receive_credit),
@@ -313,7 +316,14 @@ impl Transport {
             self.count_sent(transmit.size);
             return Some(TransmitMeta { train, ..meta(&transmit) });
         }
+        self.written = 0;
         None
+    }
+
+    /// Whether what was written since `transmit` last had nothing more fills a packet. Who sends it
+    /// now rather than at the end of a turn with many small answers lets the peer work meanwhile.
+    pub fn fills_a_packet(&self) -> bool {
+        self.written >= usize::from(MTU_MIN)
     }
 
     fn count_sent(&mut self, bytes: usize) {
