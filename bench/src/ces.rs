@@ -13,7 +13,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, U
 use pangea_base::{ChunkNumber, Code, ContentKey, GroupHasher, Page, PagePool, Secret, ShardIndex};
 use pangea_ces::{
     ChunkPlan, ChunkShape, Codec, Compression, Decoder, Encoder, End, Padding, SEGMENT_BYTES_MAX,
-    Suite, UNIT_BYTES,
+    SEGMENT_BYTES_SMALL, Suite, UNIT_BYTES,
 };
 use pangea_code::Kernel;
 
@@ -24,9 +24,9 @@ use crate::table::{Stats, Table, stats};
 
 const SEGMENT: usize = SEGMENT_BYTES_MAX as usize;
 const TAG: usize = 16;
-const TABLES: [&str; 4] = ["code", "encode", "decode", "steps"];
+const TABLES: [&str; 5] = ["code", "encode", "decode", "sizes", "steps"];
 
-/// Runs the tables named on the command line (code, encode, decode, steps), or all of them.
+/// Runs the tables named on the command line (code, encode, decode, sizes, steps), or all of them.
 pub fn run(options: &Options) -> Result<(), String> {
     if let Some(unknown) = options.rest.iter().find(|word| !TABLES.contains(&word.as_str())) {
         return Err(format!("ces has the tables {}; '{unknown}' is not one", TABLES.join(", ")));
@@ -40,6 +40,9 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
     if wanted("decode") {
         decode_table(options);
+    }
+    if wanted("sizes") {
+        sizes_table(options);
     }
     if wanted("steps") {
         steps_table(options);
@@ -67,7 +70,7 @@ fn code_table(options: &Options) {
         let cells = [format!("{k} + {m}"), "reed-solomon-simd 3.1".to_string()];
         table.row(&[&cells[..], &[encode.to_string(), decode.to_string()]].concat());
     }
-    table.print(options.json);
+    options.output.table(table);
 }
 
 fn units(count: usize) -> Vec<Vec<u8>> {
@@ -420,7 +423,7 @@ fn encode_table(options: &Options) {
             table.row(&[&head[..], &cells[..]].concat());
         }
     }
-    table.print(options.json);
+    options.output.table(table);
 }
 
 // --- decode -------------------------------------------------------------------------------------
@@ -506,7 +509,65 @@ fn decode_table(options: &Options) {
             }
         }
     }
-    table.print(options.json);
+    options.output.table(table);
+}
+
+// --- sizes --------------------------------------------------------------------------------------
+
+/// What the title of the table by chunk size begins with.
+pub const SIZES_TITLE: &str = "CES by chunk size";
+
+/// From the smallest objects to beyond what is planned for a fast path; KiB.
+const SIZES_KIB: [usize; 6] = [64, 256, 1024, 4096, 16_384, 65_536];
+
+fn sizes_table(options: &Options) {
+    let title =
+        format!("{SIZES_TITLE}, 10 + 4, random bytes, XChaCha20, one core, GB/s of plaintext");
+    let columns = [
+        "chunk KiB",
+        "encode",
+        "decode",
+        "decode, 4 lost",
+        "limit: memcpy",
+        "encode/limit %",
+        "decode/limit %",
+    ];
+    let mut table = Table::new(&title, &columns);
+    for kib in SIZES_KIB {
+        let [encode, decode, lossy, copy] = size(options, kib << 10);
+        let percent = |of: Stats| format!("{:.1}", 100.0 * of.median / copy.median);
+        let head = [kib.to_string(), encode.to_string(), decode.to_string(), lossy.to_string()];
+        let tail = [copy.to_string(), percent(encode), percent(decode)];
+        table.row(&[&head[..], &tail[..]].concat());
+    }
+    options.output.table(table);
+}
+
+/// Encode, decode, decode with as many shards lost as may be, and a copy of as many bytes, in turn.
+fn size(options: &Options, bytes: usize) -> [Stats; 4] {
+    let source = random(bytes);
+    let mut plan = plan(Suite::XChaCha20Poly1305);
+    if bytes as u64 <= pangea_ces::plan::SMALL_CHUNK_BYTES {
+        plan.segment_bytes = SEGMENT_BYTES_SMALL;
+    }
+    let (shape, shards) = shards(&plan, &source);
+    let pool = PagePool::new(UNIT_BYTES, plan.code.n() as u32);
+    let mut page = PagePool::new(SEGMENT, 1).take().expect("a fresh pool has its page");
+    let (mut codec, mut copy) = (Codec::new(), vec![0; bytes]);
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..options.repeats {
+        times[0].push(time(options.seconds, || {
+            black_box(encode(&mut codec, &plan, &pool, &source, |_| ()));
+        }));
+        for (lost, times) in [0, plan.code.m()].into_iter().zip(&mut times[1..3]) {
+            let mut whole = || decode(&mut codec, &shape, &shards, lost, &mut page);
+            times.push(time(options.seconds, &mut whole));
+        }
+        times[3].push(time(options.seconds / 3.0, || {
+            black_box(&mut copy).copy_from_slice(black_box(&source));
+        }));
+    }
+    times.map(|times| rate(bytes, &times))
 }
 
 // --- steps --------------------------------------------------------------------------------------
@@ -539,7 +600,7 @@ fn steps_table(options: &Options) {
             }
         }
     }
-    table.print(options.json);
+    options.output.table(table);
 }
 
 fn encode_steps(plan: &ChunkPlan, source: &[u8]) -> (Vec<f64>, Vec<f64>, f64) {

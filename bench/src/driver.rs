@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let mut contestants = vec![Contestant::Bare];
     match uring_available() {
         Ok(()) => contestants.push(Contestant::Uring),
-        Err(reason) => eprintln!("driver uring is left out: {reason}"),
+        Err(reason) => options.output.remark(&format!("driver uring is left out: {reason}")),
     }
     contestants.push(Contestant::Mio);
     let time = Duration::from_secs_f64(options.seconds);
@@ -69,8 +69,8 @@ pub fn run(options: &Options) -> Result<(), String> {
             results.push(ping_pong(*contestant, time).map_err(in_words)?);
         }
     }
-    pump_table(&contestants, &pumps).print(options.json);
-    ping_table(&contestants, &pings).print(options.json);
+    options.output.table(pump_table(&contestants, &pumps));
+    options.output.table(ping_table(&contestants, &pings));
     Ok(())
 }
 

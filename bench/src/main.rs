@@ -10,11 +10,15 @@ mod driver;
 mod e2e;
 mod measure;
 mod ours;
+mod output;
 mod peers;
+mod report;
 mod store;
 mod table;
 #[cfg(feature = "trace")]
 mod trace;
+
+use output::Output;
 
 const HELP: &str = "\
 pangea-bench: measures the node's parts beside their limits
@@ -22,6 +26,9 @@ pangea-bench: measures the node's parts beside their limits
 Usage: pangea-bench <what> [--json] [--seconds S] [--repeats N] [more for <what>]
 
 What:
+  all        all of these but counts and trace, as one report with plots: --out DIR
+             [--dir PATH (.)] [--quick]; an hour or two, or with --quick minutes: short times, one
+             repeat, no rivals
   ces        code, sample, compress, seal, stripe and back: each stage alone and the whole
   store      extents and journal against the bare file: [--dir PATH (.)]
   driver     io_uring and mio: packets and files
@@ -30,6 +37,7 @@ What:
   wan        the same over a path of 200 Mbit/s with delay and loss, with BBR
   e2e        put and get through whole nodes, each side a process: [--mib N (1024)]
              [--nodes N (14)] [--kill M (4)] [--driver auto|uring|mio] [--dir PATH (.)]
+             [--sizes MIB[,MIB]...]: also files of these sizes
   counts     instructions of the hot paths, against bench/baseline.toml: [--write]; needs
              valgrind, and a build without --release
   trace      what an event of the flight recorder costs: [--rivals PATH]; only in a build with
@@ -41,10 +49,14 @@ Options:
   --repeats N   how often each is repeated; the median is shown (default 5; e2e, peers, wan 3)
   --help        this text";
 
+/// Unless the command line says otherwise.
+const SECONDS: f64 = 0.3;
+const REPEATS: usize = 5;
+
 /// What every benchmark is given.
 pub struct Options {
-    /// One JSON object per row instead of aligned tables.
-    pub json: bool,
+    /// What becomes of the tables.
+    pub output: Output,
     /// Time for each single measurement.
     pub seconds: f64,
     /// Whether the command line said so.
@@ -78,6 +90,7 @@ fn main() -> std::process::ExitCode {
 
 fn run(what: &str, options: &Options) -> Result<(), String> {
     match what {
+        "all" => report::run(options),
         "ces" => ces::run(options),
         "store" => store::run(options),
         "driver" => driver::run(options),
@@ -101,17 +114,17 @@ fn run(what: &str, options: &Options) -> Result<(), String> {
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let rest = Vec::new();
     let mut options = Options {
-        json: false,
-        seconds: 0.3,
+        output: Output::Aligned,
+        seconds: SECONDS,
         seconds_given: false,
-        repeats: 5,
+        repeats: REPEATS,
         repeats_given: false,
         rest,
     };
     while let Some(arg) = args.next() {
         let mut number = || args.next().ok_or(format!("{arg} needs a number"));
         match arg.as_str() {
-            "--json" => options.json = true,
+            "--json" => options.output = Output::Json,
             "--seconds" => {
                 options.seconds_given = true;
                 let text = number()?;

@@ -77,7 +77,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let mut contestants = vec![Contestant::BareEach, Contestant::BareMany, Contestant::Device];
     match uring_available() {
         Ok(()) => contestants.push(Contestant::Uring),
-        Err(reason) => eprintln!("the store on uring is left out: {reason}"),
+        Err(reason) => options.output.remark(&format!("the store on uring is left out: {reason}")),
     }
     contestants.push(Contestant::Mio);
     let time = Duration::from_secs_f64(options.seconds);
@@ -89,7 +89,7 @@ pub fn run(options: &Options) -> Result<(), String> {
                 results.push(measure(*contestant, size, time, &place.0)?);
             }
         }
-        table(size, &contestants, &results).print(options.json);
+        options.output.table(table(size, &contestants, &results));
     }
     Ok(())
 }

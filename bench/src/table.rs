@@ -1,6 +1,7 @@
 //! Tables for people and for programs, and the three numbers that a repeated measurement gives.
 
-/// Rows under named columns; printed aligned, or as one JSON object per row.
+/// Rows under named columns; shown aligned, or as one JSON object per row.
+#[derive(Clone)]
 pub struct Table {
     title: String,
     columns: Vec<String>,
@@ -21,15 +22,23 @@ impl Table {
         self
     }
 
-    /// Prints the table to standard output: aligned, or with `json` as one object per row.
-    pub fn print(&self, json: bool) {
-        match json {
-            true => self.rows.iter().for_each(|row| println!("{}", self.json(row))),
-            false => println!("{}", self.aligned()),
-        }
+    /// What stands above it.
+    pub fn title(&self) -> &str {
+        &self.title
     }
 
-    fn aligned(&self) -> String {
+    /// The names of its columns.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Its rows: a cell for each column.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// For people: columns line up.
+    pub fn aligned(&self) -> String {
         let width = |i: usize| {
             let cells = self.rows.iter().map(|row| row[i].chars().count());
             cells.chain([self.columns[i].chars().count()]).max().unwrap_or(0)
@@ -46,6 +55,11 @@ impl Table {
         let rows = self.rows.iter().map(|row| line(row));
         let all = [format!("\n{}", self.title), line(&self.columns), rule].into_iter().chain(rows);
         all.collect::<Vec<_>>().join("\n")
+    }
+
+    /// For programs: an object for each row.
+    pub fn json_rows(&self) -> Vec<String> {
+        self.rows.iter().map(|row| self.json(row)).collect()
     }
 
     fn json(&self, row: &[String]) -> String {
@@ -101,6 +115,19 @@ pub fn stats(values: &[f64]) -> Stats {
     Stats { median: (low + high) / 2.0, min: sorted[0], max: sorted[sorted.len() - 1] }
 }
 
+impl Stats {
+    /// Reads what `Display` wrote, or a number by itself.
+    pub fn read(text: &str) -> Option<Stats> {
+        let number = |text: &str| text.parse().ok().filter(|value: &f64| value.is_finite());
+        let Some((median, ends)) = text.split_once(" [") else {
+            let median = number(text)?;
+            return Some(Stats { median, min: median, max: median });
+        };
+        let (min, max) = ends.strip_suffix(']')?.split_once('-')?;
+        Some(Stats { median: number(median)?, min: number(min)?, max: number(max)? })
+    }
+}
+
 impl std::fmt::Display for Stats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let digits = match self.median {
@@ -120,6 +147,15 @@ mod tests {
     fn the_median_of_an_even_count_lies_between_the_middle_two() {
         assert_eq!(stats(&[4.0, 1.0, 3.0, 2.0]), Stats { median: 2.5, min: 1.0, max: 4.0 });
         assert_eq!(stats(&[7.0]), Stats { median: 7.0, min: 7.0, max: 7.0 });
+    }
+
+    #[test]
+    fn figures_are_read_as_they_were_written() {
+        let written = Stats { median: 12.5, min: 11.9, max: 13.0 };
+        assert_eq!(Stats::read(&written.to_string()), Some(written));
+        assert_eq!(Stats::read("7.5"), Some(stats(&[7.5])));
+        assert_eq!(Stats::read("not installed"), None);
+        assert_eq!(Stats::read("NaN [NaN-NaN]"), None);
     }
 
     #[test]

@@ -127,24 +127,24 @@ pub fn run(options: &Options) -> Result<(), String> {
              --manifest-path bench/peers/Cargo.toml', or name them with --rivals PATH"
         );
     }
-    let cores = cores();
+    let (cores, seconds) = (cores(), options.seconds);
     let mut measured = Measured::default();
     for _ in 0..options.repeats {
-        for (what, ring, nanos) in pinned(cores[0], || alone(options.seconds))? {
+        for (what, ring, nanos) in pinned(cores[0], || alone(seconds))? {
             measured.loops.add(what, ring, nanos);
         }
-        for (work, what, nanos) in pinned(cores[0], || within(options.seconds))? {
+        for (work, what, nanos) in pinned(cores[0], || within(seconds))? {
             measured.add_inside(work, what, nanos);
         }
         if let Some(path) = &rivals {
-            rival(path, options.seconds, &mut measured)?;
+            rival(path, seconds, &mut measured)?;
         }
-        reading(&cores, options.seconds, &mut measured)?;
+        reading(&cores, seconds, &mut measured)?;
         for count in if cores.len() > 1 { vec![1, cores.len()] } else { vec![1] } {
-            together(&cores[..count], options.seconds, &mut measured)?;
+            together(&cores[..count], seconds, &mut measured)?;
         }
     }
-    measured.print(options.json);
+    measured.show(options);
     Ok(())
 }
 
@@ -170,9 +170,9 @@ impl Measured {
         self.marginal.add(&what, 0, adds);
     }
 
-    fn print(&self, json: bool) {
+    fn show(&self, options: &Options) {
         let tables = [self.loops(), self.inside(), self.reading(), self.together()];
-        tables.iter().for_each(|table| table.print(json));
+        tables.into_iter().for_each(|table| options.output.table(table));
     }
 
     fn loops(&self) -> Table {

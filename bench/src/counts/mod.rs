@@ -108,7 +108,7 @@ fn print(options: &Options, counts: &Counts, before: &Counts) {
         };
         table.row(&[name.clone(), format!("{count:.1}"), baseline, change]);
     }
-    table.print(options.json);
+    options.output.table(table);
 }
 
 fn baseline_path() -> PathBuf {

@@ -6,6 +6,7 @@
 
 pub mod child;
 mod rivals;
+pub mod sizes;
 mod usage;
 
 use std::fs::File;
@@ -34,6 +35,8 @@ const REPEATS_DEFAULT: usize = 3;
 /// What was asked for.
 struct Setup {
     mib: u64,
+    /// Of the files of the table by size.
+    sizes: Vec<u64>,
     nodes: usize,
     kill: usize,
     driver: String,
@@ -67,7 +70,8 @@ struct Sample {
 }
 
 /// Measures and prints. Options: `--mib N` (1024), `--nodes N` (14), `--kill M` (4), `--driver
-/// auto|uring|mio`, `--dir PATH` (where files and nodes are; the current directory).
+/// auto|uring|mio`, `--sizes MIB[,MIB]...` (files of these sizes too, in a table of their own), `--dir
+/// PATH` (where files and nodes are; the current directory).
 pub fn run(options: &Options) -> Result<(), String> {
     let setup = Setup::parse(options)?;
     let place = tempfile::Builder::new()
@@ -80,8 +84,12 @@ pub fn run(options: &Options) -> Result<(), String> {
         run.content(content)?;
     }
     let after = run.idle()?;
-    run.table.print(options.json);
-    run.idle_table(before, after).print(options.json);
+    let idle = run.idle_table(before, after);
+    options.output.table(run.table.clone());
+    options.output.table(idle);
+    if !setup.sizes.is_empty() {
+        options.output.table(run.sizes()?);
+    }
     run.nodes.stop()
 }
 
@@ -89,6 +97,7 @@ impl Setup {
     fn parse(options: &Options) -> Result<Setup, String> {
         let mut setup = Setup {
             mib: 1024,
+            sizes: Vec::new(),
             nodes: 14,
             kill: 4,
             driver: "auto".to_string(),
@@ -101,6 +110,11 @@ impl Setup {
             let number = || value.parse().map_err(|_| format!("{option}: '{value}' is no count"));
             match option.as_str() {
                 "--mib" => setup.mib = number()?,
+                "--sizes" => {
+                    let sizes = value.split(',').map(|size| size.parse().ok().filter(|&s| s > 0));
+                    let sizes: Option<Vec<u64>> = sizes.collect();
+                    setup.sizes = sizes.ok_or(format!("--sizes: '{value}' is no list of MiB"))?;
+                }
                 "--nodes" => setup.nodes = number()? as usize,
                 "--kill" => setup.kill = number()? as usize,
                 "--driver" => setup.driver.clone_from(value),
@@ -120,8 +134,8 @@ impl Setup {
 
     /// One origin may take a tenth of a node, and all puts come from one address.
     fn capacity(&self) -> u64 {
-        let puts = 2 * self.repeats as u64;
-        (self.bytes() * puts * 12).saturating_add(4 << 30)
+        let mib = (2 * self.mib + self.sizes.iter().sum::<u64>()) * self.repeats as u64;
+        ((mib << 20) * 12).saturating_add(4 << 30)
     }
 }
 
@@ -156,10 +170,7 @@ impl<'a> Run<'a> {
         let (mut puts, mut gets, mut lossy) = (Vec::new(), Vec::new(), Vec::new());
         let mut put = Value::Null;
         for _ in 0..self.setup.repeats {
-            let (sample, result) = self.measure(&["put", path(&file)?], &self.nodes.addresses())?;
-            if result["complete"] != true {
-                return Err(format!("a put was not complete: {result}"));
-            }
+            let (sample, result) = self.put(&file)?;
             puts.push(sample);
             put = result;
             gets.push(self.get(&put, &file)?);
@@ -175,6 +186,14 @@ impl<'a> Run<'a> {
         self.row(&format!("get, {} holders gone", self.setup.kill), content, &lossy);
         remove(&file)?;
         self.nodes.revive()
+    }
+
+    fn put(&self, file: &Path) -> Result<(Sample, Value), String> {
+        let (sample, result) = self.measure(&["put", path(file)?], &self.nodes.addresses())?;
+        match result["complete"] == true {
+            true => Ok((sample, result)),
+            false => Err(format!("a put was not complete: {result}")),
+        }
     }
 
     fn get(&self, put: &Value, original: &Path) -> Result<Sample, String> {

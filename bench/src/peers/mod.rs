@@ -13,6 +13,7 @@ use program::Figures;
 use subjects::{SUBJECTS, Subject, TESTS, Test, WAN};
 
 use crate::Options;
+use crate::output::Output;
 use crate::table::{Stats, Table, stats};
 
 /// Unless the command line says otherwise.
@@ -30,8 +31,9 @@ pub struct Row {
 /// On loopback. Extra options: `--only PEER[,PEER]...`, `--tests TEST[,TEST]...`.
 pub fn peers(options: &Options) -> Result<(), String> {
     let rows = run(options, &TESTS, SECONDS)?;
-    if !options.json {
-        targets::print(&rows);
+    let targets = targets::table(&rows);
+    if let (false, Some(targets)) = (matches!(options.output, Output::Json), targets) {
+        options.output.table(targets);
     }
     Ok(())
 }
@@ -41,16 +43,36 @@ pub fn wan(options: &Options) -> Result<(), String> {
     run(options, &WAN, WAN_SECONDS).map(drop)
 }
 
+/// The option that leaves the rivals out.
+pub fn without_rivals() -> [String; 2] {
+    let own = SUBJECTS.iter().filter(|subject| !subject.is_rival).map(|subject| subject.name);
+    ["--only".to_owned(), own.collect::<Vec<_>>().join(",")]
+}
+
+/// What a subject is to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Ours,
+    Rival,
+    Limit,
+}
+
+/// All subjects in the order of the tables.
+pub fn kinds() -> impl Iterator<Item = (&'static str, Kind)> {
+    SUBJECTS.iter().map(|subject| match (subject.is_rival, subject.package) {
+        (true, _) => (subject.name, Kind::Rival),
+        (false, None) => (subject.name, Kind::Ours),
+        (false, Some(_)) => (subject.name, Kind::Limit),
+    })
+}
+
 fn run(options: &Options, tests: &'static [Test], seconds: f64) -> Result<Vec<Row>, String> {
     let wanted = Wanted::parse(&options.rest, tests)?;
-    let programs = build(&wanted, tests);
+    let programs = build(&wanted, tests, &options.output);
     let seconds = if options.seconds_given { options.seconds } else { seconds };
     let repeats = if options.repeats_given { options.repeats } else { REPEATS };
-    let rows = measure(&wanted, tests, &programs, (seconds, repeats));
-    match options.json {
-        true => rows.iter().for_each(|row| println!("{}", row.json())),
-        false => tests.iter().for_each(|test| print(test, &rows)),
-    }
+    let rows = measure(&wanted, tests, &programs, (seconds, repeats), &options.output);
+    tests.iter().for_each(|test| show(test, &rows, &options.output));
     match rows.is_empty() {
         true => Err("nothing could be measured".to_owned()),
         false => Ok(rows),
@@ -97,14 +119,14 @@ impl Wanted {
 }
 
 /// The programs of all that take part. Whoever does not build is left out, and it is said.
-fn build(wanted: &Wanted, tests: &[Test]) -> Vec<(&'static Subject, PathBuf)> {
+fn build(wanted: &Wanted, tests: &[Test], output: &Output) -> Vec<(&'static Subject, PathBuf)> {
     let takes_part = |subject: &&Subject| tests.iter().any(|test| wanted.has(subject, test));
     let mut programs = Vec::new();
     for subject in SUBJECTS.iter().filter(takes_part) {
         eprintln!("peers: building {}", subject.name);
         match program::build(subject) {
             Ok(path) => programs.push((subject, path)),
-            Err(why) => eprintln!("peers: {} is left out: {why}", subject.name),
+            Err(why) => output.remark(&format!("peers: {} is left out: {why}", subject.name)),
         }
     }
     programs
@@ -116,6 +138,7 @@ fn measure(
     tests: &'static [Test],
     programs: &[(&'static Subject, PathBuf)],
     (seconds, repeats): (f64, usize),
+    output: &Output,
 ) -> Vec<Row> {
     let mut rows = Vec::new();
     for test in tests {
@@ -129,7 +152,9 @@ fn measure(
                 eprintln!("peers: {} {}, {repeat} of {repeats}", test.name, row.subject.name);
                 match program::measure(path, row.subject, test, seconds) {
                     Ok(figures) => row.runs.push(figures),
-                    Err(why) => eprintln!("peers: {} {}: {why}", test.name, row.subject.name),
+                    Err(why) => {
+                        output.remark(&format!("peers: {} {}: {why}", test.name, row.subject.name));
+                    }
                 }
             }
         }
@@ -198,7 +223,7 @@ const FIGURES: [(&str, &str); 7] = [
     ("bytes_per_conn", "bytes"),
 ];
 
-fn print(test: &Test, rows: &[Row]) {
+fn show(test: &Test, rows: &[Row], output: &Output) {
     let of_test: Vec<&Row> = rows.iter().filter(|row| row.test.name == test.name).collect();
     let Some(first) = of_test.first() else { return };
     let shown: Vec<(&str, &str)> =
@@ -212,7 +237,7 @@ fn print(test: &Test, rows: &[Row]) {
     let columns = [&["peer"], &heads[..], &[cpu, "to best rival"]].concat();
     let mut table = Table::new(&format!("{}: {}", test.name, test.title), &columns);
     let best = best_rival(rows, test.name, test.figure, test.more_is_better).map(Row::deciding);
-    for row in of_test {
+    for row in &of_test {
         let cell = |name: &str| row.stats(name).map_or("-".to_owned(), |all| all.to_string());
         let figures = shown.iter().map(|(name, _)| cell(name));
         let ratio = best.map_or("-".to_owned(), |best| format!("{:.2}", row.deciding() / best));
@@ -223,5 +248,5 @@ fn print(test: &Test, rows: &[Row]) {
             .collect();
         table.row(&cells);
     }
-    table.print(false);
+    output.table_as(table, of_test.iter().map(|row| row.json().to_string()).collect());
 }

@@ -27,11 +27,16 @@ pub fn build(subject: &Subject) -> Result<PathBuf, String> {
         .args(["build", "--release", "--quiet", "--locked", "--package", package])
         .current_dir(&home)
         .env_remove("CARGO_TARGET_DIR")
-        .status()
+        .output()
         .map_err(|e| format!("cargo does not run: {e}"))?;
-    match built.success() {
+    let said = String::from_utf8_lossy(&built.stderr);
+    eprint!("{said}");
+    match built.status.success() {
         true => Ok(home.join("target/release").join(package)),
-        false => Err(format!("{package} does not build")),
+        false => {
+            let why = said.lines().find(|line| line.starts_with("error")).unwrap_or("no reason");
+            Err(format!("{package} does not build: {why}"))
+        }
     }
 }
 

@@ -64,14 +64,12 @@ const fn target(
     Target { what, ours, test, figure, against, wanted }
 }
 
-/// All targets for which both sides were measured.
-pub fn print(rows: &[Row]) {
+/// All targets for which both sides were measured, if there are any.
+pub fn table(rows: &[Row]) -> Option<Table> {
     let columns = ["target", "ours", "against", "theirs", "ratio", "wanted", "met"];
     let mut table = Table::new("Targets (medians of this run)", &columns);
-    let mut any = false;
     for target in &TARGETS {
         let Some((ours, name, theirs)) = target.sides(rows) else { continue };
-        any = true;
         let ratio = ours / theirs;
         let (wanted, met) = match target.wanted {
             AtLeast(wanted) => (format!(">= {wanted}"), ratio >= wanted),
@@ -87,9 +85,7 @@ pub fn print(rows: &[Row]) {
             if met { "yes" } else { "no" }.to_owned(),
         ]);
     }
-    if any {
-        table.print(false);
-    }
+    (!table.rows().is_empty()).then_some(table)
 }
 
 impl Target {
