@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{hkdf, hmac};
 use pangea_base::{CoreId, Entropy, UnixTime};
-use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig};
+use quinn_proto::congestion::{ControllerFactory, CubicConfig};
 use quinn_proto::{
     ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, NoneTokenLog,
     NoneTokenStore, ServerConfig, TimeSource, TransportConfig, ValidationTokenConfig, VarInt,
@@ -14,6 +14,7 @@ use quinn_proto::{
 
 use crate::Crypto;
 use crate::cid::CoreCids;
+use crate::congestion::ModelFactory;
 
 /// The application protocol of a pangea node (RFC 7301).
 pub const ALPN: &[u8] = b"pangea/1";
@@ -59,8 +60,7 @@ impl Path {
 pub enum Congestion {
     /// RFC 9438; reproducible.
     Cubic,
-    /// quinn-proto's BBR. It draws its gain cycle from the process's random source, so two runs
-    /// with one seed differ: not for simulation.
+    /// After BBR (`congestion.rs`): follows what the path delivers, not single losses; reproducible.
     Bbr,
 }
 
@@ -321,11 +321,7 @@ impl Config {
                 cubic.initial_window(initial_window);
                 Arc::new(cubic)
             }
-            Congestion::Bbr => {
-                let mut bbr = BbrConfig::default();
-                bbr.initial_window(initial_window);
-                Arc::new(bbr)
-            }
+            Congestion::Bbr => Arc::new(ModelFactory { initial_window }),
         }
     }
 }

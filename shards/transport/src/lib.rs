@@ -15,6 +15,7 @@ mod admission;
 mod batch;
 mod cid;
 mod config;
+mod congestion;
 mod conn;
 mod crypto;
 mod event;

@@ -1,5 +1,5 @@
-//! Flow-control windows that start small and grow towards twice the bandwidth-delay product, from a
-//! credit that all connections of a core share.
+//! Flow-control windows that start small and grow towards two to four times the bandwidth-delay
+//! product, from a credit that all connections of a core share.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,9 @@ const EPOCH_MIN: Duration = Duration::from_millis(1);
 
 /// A grown window without traffic is given back after so long.
 pub(crate) const WINDOW_IDLE: Duration = Duration::from_secs(5);
+
+/// A window that was only for a start grows to so many times of it when it binds.
+const FIRST_STEP: u64 = 16;
 
 /// A core's credit for growing windows of one direction.
 #[derive(Debug)]
@@ -94,7 +97,16 @@ impl ReceiveWindow {
         if elapsed < rtt.now.max(EPOCH_MIN) || self.read == 0 {
             return None;
         }
-        let wanted = twice_per_rtt(self.read, elapsed, rtt.least).min(max);
+        let wanted = per_rtt(self.read, elapsed, rtt.least);
+        // Where the window may be what binds, nobody knows how much more there is: then in larger
+        // steps, and the first from a window that was only for a start. On a path with loss it binds
+        // long before it is read in one round trip: all that came waits for what is sent again.
+        let wanted = match wanted >= self.bytes() / 3 {
+            true if self.grown == 0 => wanted.saturating_mul(4).max(self.start * FIRST_STEP),
+            true => wanted.saturating_mul(4),
+            false => wanted.saturating_mul(2),
+        };
+        let wanted = wanted.min(max);
         self.epoch = now;
         self.read = 0;
         let more = wanted.checked_sub(self.bytes()).filter(|more| *more > 0)?;
@@ -167,11 +179,11 @@ impl SendWindow {
     }
 }
 
-/// Twice the bytes of one round trip, when `bytes` took `elapsed`.
-fn twice_per_rtt(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
+/// The bytes of one round trip, when `bytes` took `elapsed`.
+fn per_rtt(bytes: u64, elapsed: Duration, rtt: Duration) -> u64 {
     let nanos = elapsed.as_nanos().max(1);
     let per_rtt = u128::from(bytes) * rtt.max(EPOCH_MIN).as_nanos() / nanos;
-    u64::try_from(per_rtt.saturating_mul(2)).unwrap_or(u64::MAX)
+    u64::try_from(per_rtt).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -183,7 +195,7 @@ mod tests {
     const MAX: u64 = 16 << 20;
 
     #[test]
-    fn a_window_that_binds_doubles_each_round_trip_until_the_credit_ends() {
+    fn a_window_that_binds_grows_in_large_steps_until_the_credit_ends() {
         let mut now = Instant::now();
         let mut credit = Credit::new(1 << 20);
         let mut window = ReceiveWindow::new(64 << 10, now);
@@ -196,7 +208,7 @@ mod tests {
             }
         }
         let kib: Vec<u64> = seen.iter().map(|bytes| bytes >> 10).collect();
-        assert_eq!(kib, [64, 128, 256, 512, 1024, 1088]);
+        assert_eq!(kib, [64, 1024, 1088]);
         assert_eq!(credit.lent(), 1 << 20);
     }
 
@@ -205,14 +217,14 @@ mod tests {
         let mut now = Instant::now();
         let mut credit = Credit::new(1 << 40);
         let mut window = ReceiveWindow::new(64 << 10, now);
-        // 1 MiB per 50 ms, whatever the queue: the window ends at twice the product.
+        // 1 MiB per 50 ms, whatever the queue: the window ends at four times the product.
         for round in 1..50 {
             let queued = Rtt { now: TRIP * round, least: TRIP };
             now += TRIP * round;
             window.on_read(u64::from(round) << 20, &mut credit);
             window.turn(now, queued, MAX, &mut credit);
         }
-        assert_eq!(window.bytes(), 2 << 20);
+        assert_eq!(window.bytes(), 4 << 20);
     }
 
     #[test]
