@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pangea_transport::{ConnId, Event, StreamId, Transport};
 use peer_harness::{
     CHUNK_BYTES, FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record, Run, SETTLE, Server,
-    Test, UPLOAD, WARM_UP, request,
+    Test, UPLOAD, request,
 };
 
 use super::Setup;
@@ -54,7 +54,7 @@ impl Client {
 
     fn bulk(&mut self, run: &Run, server: &mut Server) -> Outcome<()> {
         let conn = self.connect()?;
-        self.upload(conn, 1, Instant::now() + WARM_UP)?;
+        self.upload(conn, 1, Instant::now() + run.warm_up)?;
         let record = Record::begin(server)?;
         let bytes = self.upload(conn, run.streams, Instant::now() + run.seconds)?;
         record.bulk(server, bytes)
@@ -91,7 +91,7 @@ impl Client {
     fn rate(&mut self, run: &Run, server: &mut Server) -> Outcome<()> {
         let conn = self.connect()?;
         let requests = || Requests::new(conn, run.inflight, usize::MAX, false);
-        self.requests(requests(), Instant::now() + WARM_UP)?;
+        self.requests(requests(), Instant::now() + run.warm_up)?;
         let record = Record::begin(server)?;
         let latency = self.requests(requests(), Instant::now() + run.seconds)?;
         record.operations(server, &latency)

@@ -48,17 +48,17 @@ pub const TESTS: [Test; 12] = [
     },
 ];
 
-/// Bulk over a path of 200 Mbit/s, all with BBR where they have it.
+/// Bulk over a path of 200 Mbit/s, all with BBR where they have it, once it has got going.
 pub const WAN: [Test; 9] = [
-    bulk("wan-10-0", &["bulk", "path=10,0,200", "bbr=1"], "10 ms, no loss"),
-    bulk("wan-10-0.1", &["bulk", "path=10,0.1,200", "bbr=1"], "10 ms, 0.1 % lost"),
-    bulk("wan-10-1", &["bulk", "path=10,1,200", "bbr=1"], "10 ms, 1 % lost"),
-    bulk("wan-50-0", &["bulk", "path=50,0,200", "bbr=1"], "50 ms, no loss"),
-    bulk("wan-50-0.1", &["bulk", "path=50,0.1,200", "bbr=1"], "50 ms, 0.1 % lost"),
-    bulk("wan-50-1", &["bulk", "path=50,1,200", "bbr=1"], "50 ms, 1 % lost"),
-    bulk("wan-100-0", &["bulk", "path=100,0,200", "bbr=1"], "100 ms, no loss"),
-    bulk("wan-100-0.1", &["bulk", "path=100,0.1,200", "bbr=1"], "100 ms, 0.1 % lost"),
-    bulk("wan-100-1", &["bulk", "path=100,1,200", "bbr=1"], "100 ms, 1 % lost"),
+    bulk("wan-10-0", &["bulk", "path=10,0,200", "bbr=1", "warmup=3"], "10 ms, no loss"),
+    bulk("wan-10-0.1", &["bulk", "path=10,0.1,200", "bbr=1", "warmup=3"], "10 ms, 0.1 % lost"),
+    bulk("wan-10-1", &["bulk", "path=10,1,200", "bbr=1", "warmup=3"], "10 ms, 1 % lost"),
+    bulk("wan-50-0", &["bulk", "path=50,0,200", "bbr=1", "warmup=3"], "50 ms, no loss"),
+    bulk("wan-50-0.1", &["bulk", "path=50,0.1,200", "bbr=1", "warmup=3"], "50 ms, 0.1 % lost"),
+    bulk("wan-50-1", &["bulk", "path=50,1,200", "bbr=1", "warmup=3"], "50 ms, 1 % lost"),
+    bulk("wan-100-0", &["bulk", "path=100,0,200", "bbr=1", "warmup=3"], "100 ms, no loss"),
+    bulk("wan-100-0.1", &["bulk", "path=100,0.1,200", "bbr=1", "warmup=3"], "100 ms, 0.1 % lost"),
+    bulk("wan-100-1", &["bulk", "path=100,1,200", "bbr=1", "warmup=3"], "100 ms, 1 % lost"),
 ];
 
 const fn bulk(name: &'static str, words: &'static [&'static str], title: &'static str) -> Test {

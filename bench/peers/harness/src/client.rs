@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::{
-    FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record, Run, SETTLE, Server, Test, WARM_UP,
-    on_core, request,
+    FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record, Run, SETTLE, Server, Test, on_core,
+    request,
 };
 
 /// What a peer can do.
@@ -48,7 +48,7 @@ pub async fn measure<P: Peer>(run: &Run, server: &mut Server, peer: P) -> Outcom
 
 async fn bulk<P: Peer>(run: &Run, server: &mut Server, peer: &P) -> Outcome<()> {
     let connection = Rc::new(peer.connect().await?);
-    P::upload(&connection, Instant::now() + WARM_UP).await?;
+    P::upload(&connection, Instant::now() + run.warm_up).await?;
     let record = Record::begin(server)?;
     let until = Instant::now() + run.seconds;
     let uploads = together(run.streams, |_| {
@@ -82,7 +82,7 @@ async fn round_trips<P: Peer>(run: &Run, server: &mut Server, peer: &P) -> Outco
 
 async fn rate<P: Peer>(run: &Run, server: &mut Server, peer: &P) -> Outcome<()> {
     let connection = Rc::new(peer.connect().await?);
-    requests::<P>(run.inflight, &connection, Instant::now() + WARM_UP).await?;
+    requests::<P>(run.inflight, &connection, Instant::now() + run.warm_up).await?;
     let record = Record::begin(server)?;
     let latency = requests::<P>(run.inflight, &connection, Instant::now() + run.seconds).await?;
     record.operations(server, &latency)

@@ -44,8 +44,8 @@ pub const MESSAGE_BYTES: usize = 200;
 pub const CHUNK_BYTES: usize = 64 << 10;
 /// Socket buffers, where the peer lets them be set.
 pub const SOCKET_BYTES: usize = 4 << 20;
-/// Before a measurement, so that slow start and MTU discovery are over.
-pub const WARM_UP: Duration = Duration::from_millis(500);
+/// Before a measurement, so that slow start and MTU discovery are over: on a short path.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// After connections were made, until their handshakes' memory is given back.
 pub const SETTLE: Duration = Duration::from_millis(1500);
 /// Connections before the first look at the server's memory.
@@ -77,6 +77,8 @@ pub struct Run {
     pub streams: usize,
     pub inflight: usize,
     pub seconds: Duration,
+    /// Before that, unmeasured.
+    pub warm_up: Duration,
     /// Round trips.
     pub count: usize,
     pub connections: usize,
@@ -125,6 +127,7 @@ impl Run {
             streams: 1,
             inflight: 32,
             seconds: Duration::from_secs(2),
+            warm_up: WARM_UP,
             count: 20_000,
             connections: 1000,
             server_core: 1,
@@ -144,6 +147,7 @@ impl Run {
                 "count" => run.count = value.parse()?,
                 "connections" => run.connections = value.parse()?,
                 "bbr" => run.bbr = value == "1",
+                "warmup" => run.warm_up = Duration::try_from_secs_f64(value.parse()?)?,
                 "path" => run.path = Some(value.to_owned()),
                 "server_core" => run.server_core = value.parse()?,
                 "mtu" => run.mtu = value.parse()?,

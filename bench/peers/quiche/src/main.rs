@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use endpoint::{Endpoint, LinkId};
 use peer_harness::{
     CHUNK_BYTES, CLIENT_CORE, ECHO, FIRST_CONNECTIONS, Latency, MESSAGE_BYTES, Outcome, Record,
-    Run, SETTLE, Server, Test, UPLOAD, WARM_UP, on_core, request,
+    Run, SETTLE, Server, Test, UPLOAD, on_core, request,
 };
 
 fn main() -> Outcome<()> {
@@ -118,7 +118,7 @@ impl Client {
 
     fn bulk(&mut self, run: &Run, server: &mut Server) -> Outcome<()> {
         let id = self.connect()?;
-        self.upload(id, 1, Instant::now() + WARM_UP)?;
+        self.upload(id, 1, Instant::now() + run.warm_up)?;
         let record = Record::begin(server)?;
         let bytes = self.upload(id, run.streams, Instant::now() + run.seconds)?;
         record.bulk(server, bytes)
@@ -169,7 +169,7 @@ impl Client {
         let id = self.connect()?;
         let inflight = if run.test == Test::Rate { run.inflight } else { 1 };
         let is_datagram = run.test == Test::Datagram;
-        let warm_up = Instant::now() + WARM_UP;
+        let warm_up = Instant::now() + run.warm_up;
         self.requests(id, inflight, u64::MAX, warm_up, is_datagram)?;
         let record = Record::begin(server)?;
         let latency = match run.test {
