@@ -237,7 +237,7 @@ impl Uring {
         if let Err(error) = self.enter(Enter::Submit) {
             self.broken = Some(error);
         }
-        while let Some(completion) = self.from_ring() {
+        while let Some(completion) = self.completion_of_ring() {
             match completion.user_data() & KIND {
                 SEND => self.complete_send(completion.user_data() as u32, completion.result()),
                 _ => self.put_off.push_back(completion),
@@ -376,10 +376,10 @@ impl Uring {
     }
 
     fn next_completion(&mut self) -> Option<cqueue::Entry> {
-        self.put_off.pop_front().or_else(|| self.from_ring())
+        self.put_off.pop_front().or_else(|| self.completion_of_ring())
     }
 
-    fn from_ring(&mut self) -> Option<cqueue::Entry> {
+    fn completion_of_ring(&mut self) -> Option<cqueue::Entry> {
         self.ring.completion().next()
     }
 
