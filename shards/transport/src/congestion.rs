@@ -12,7 +12,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory};
 
 /// The window over what an empty path holds: the rest waits in its narrowest queue, and is how a
 /// growing rate is found.
-const GAIN: f64 = 1.5;
+const GAIN: f64 = 1.25;
 /// The least of it, after much loss.
 const GAIN_MIN: f64 = 1.0;
 /// What a round with much loss leaves of the gain, and what one without gives back.
@@ -348,7 +348,7 @@ mod tests {
         for ms in [10, 50, 100] {
             let path = Path { trip: trip(ms), queue_max: 500, loses_one_in: u64::MAX };
             let (through, greatest, _) = play(&path, 5);
-            assert!(through[0] > 0.3 && through[1..].iter().all(|t| *t > 0.98), "{through:?}");
+            assert!(through[0] > 0.3 && through[1..].iter().all(|t| *t > 0.97), "{through:?}");
             let holds = 10_000 * ms;
             assert!(greatest < 5 * (holds + 20_000), "{greatest} on a path of {holds}");
         }

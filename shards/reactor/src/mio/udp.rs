@@ -102,6 +102,11 @@ impl Udp {
         self.readable
     }
 
+    /// The next receive asks the socket, whatever the poller said.
+    pub(crate) fn suppose_readable(&mut self) {
+        self.readable = self.receives == Receives::Yes;
+    }
+
     pub(crate) fn on_event(&mut self, event: &::mio::event::Event) {
         self.readable |= self.receives == Receives::Yes
             && (event.is_readable() || event.is_error() || event.is_read_closed());

@@ -41,6 +41,8 @@ const KERNEL_THREADS_MAX: u32 = 4;
 
 /// Events of one wait from which on the next one waits for a batch.
 const BATCH_LARGE: usize = 8;
+/// And of what is sent in between, at most one for so many of them: acknowledgements.
+const ANSWERS_FEW: usize = 4;
 /// Completions that end such a wait at once.
 const BATCH_WANTED: usize = 32;
 /// How long it gathers once there is one, in microseconds: measured best among 20, 50 and 100.
@@ -96,6 +98,8 @@ pub(crate) struct Uring {
     /// flight.
     put_off: VecDeque<cqueue::Entry>,
     batch_last: usize,
+    /// Messages that were sent since the last wait.
+    sends_since: usize,
     errors_in_a_row: u32,
     broken: Option<io::Error>,
     quiet: Quiet,
@@ -177,6 +181,7 @@ impl Uring {
             sends_new_bytes: 0,
             put_off: VecDeque::new(),
             batch_last: 0,
+            sends_since: 0,
             errors_in_a_row: 0,
             broken: None,
             quiet: Quiet::new(),
@@ -216,6 +221,7 @@ impl Uring {
         match slots.start(transmit, contents, socket) {
             Ok((index, request)) => {
                 self.sends_new += 1;
+                self.sends_since += 1;
                 self.sends_new_bytes += bytes;
                 self.push(request, SEND | u64::from(index));
                 if self.sends_new_bytes >= SUBMIT_BYTES {
@@ -523,7 +529,9 @@ impl Uring {
         let in_flight = self.slots.as_ref().map_or(0, SendSlots::in_flight);
         let sends = if in_flight == sends_new { sends_new } else { 0 };
         let mut longest = longest.min(FOREVER);
-        let gather = self.batch_wait && self.batch_last >= BATCH_LARGE;
+        // Who answers most of what comes is waited for: then nothing more comes meanwhile.
+        let answers = std::mem::take(&mut self.sends_since) * ANSWERS_FEW > self.batch_last;
+        let gather = self.batch_wait && self.batch_last >= BATCH_LARGE && !answers;
         if sends > 0 && !gather {
             longest = longest.min(SENDS_WAIT);
         }
