@@ -30,10 +30,11 @@ fn holders() -> impl Iterator<Item = Script> {
     Script::ALL.iter().copied().filter(is_holder)
 }
 
-/// Puts and gets twice with the enemy among the holders.
+/// Puts and gets a few times with the enemy among the holders.
 fn put_and_get(script: Script, seed: u8) -> Room {
     let mut room = Room::new(seed, HOLDERS, script);
-    for round in 0..2 {
+    let mut is_named = false;
+    for round in 0..4 {
         let bytes = bytes_of(round, 2_000_000);
         let put = room.put(&bytes, room.everybody());
         let told = format!("{script:?}: {:?} {:?}", put.took, put.troubles);
@@ -52,9 +53,11 @@ fn put_and_get(script: Script, seed: u8) -> Room {
         // Who is asked for what he never had, on a forger's word, says so.
         let sent_astray = script == Script::PlacementForger;
         assert!(blamed.is_none() || sent_astray, "honest holders are in no trouble: {told}");
-        let lied = matches!(script, Script::Liar | Script::TableLiar);
-        assert!(!lied || get.bad.iter().any(|(peer, _)| *peer == enemy), "it is named: {told}");
+        is_named |= get.bad.iter().any(|(peer, _)| *peer == enemy);
     }
+    // A get that has enough from others first does not hear every lie.
+    let lied = matches!(script, Script::Liar | Script::TableLiar);
+    assert!(!lied || is_named, "{script:?} is named");
     room
 }
 
