@@ -1,6 +1,7 @@
 //! Instructions of the hot paths, counted by callgrind, held against `bench/baseline.toml`: unlike
 //! times, they are the same on a busy machine. A rise of more than 2 % fails; whoever means it
-//! writes the new baseline with `--write` and says why in the commit.
+//! writes the new baseline with `--write` and says why in the commit. Another compiler makes other
+//! instructions: then the counts are shown and held against nothing.
 //!
 //! Counted in the profile of the tests, because that is what CI has compiled already.
 
@@ -9,6 +10,8 @@ mod paths;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Options;
 use crate::table::Table;
@@ -21,6 +24,14 @@ const RISE_MAX: f64 = 0.02;
 
 /// Instructions per operation, by path.
 type Counts = BTreeMap<String, f64>;
+
+/// What is kept in the file.
+#[derive(Default, Serialize, Deserialize)]
+struct Baseline {
+    /// What `rustc --version` says.
+    compiler: String,
+    instructions: Counts,
+}
 
 /// Counts all paths. Extra option: `--write` keeps what was counted as the new baseline.
 pub fn run(options: &Options) -> Result<(), String> {
@@ -37,11 +48,17 @@ pub fn run(options: &Options) -> Result<(), String> {
         );
     }
     let counts = count_all()?;
-    let before = baseline()?;
-    print(options, &counts, &before);
+    let (before, compiler) = (baseline()?, compiler()?);
+    print(options, &counts, &before.instructions);
     if writes {
-        return write(&counts, before);
+        return write(&counts, before.instructions, compiler);
     }
+    if before.compiler != compiler {
+        let Baseline { compiler: other, .. } = before;
+        eprintln!("counts: skipped: the baseline is of {other}, this is {compiler}");
+        return Ok(());
+    }
+    let before = before.instructions;
     let risen: Vec<&str> = counts
         .iter()
         .filter(|(name, count)| before.get(*name).is_none_or(|b| **count > b * (1.0 + RISE_MAX)))
@@ -115,22 +132,28 @@ fn baseline_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml")
 }
 
-fn baseline() -> Result<Counts, String> {
+fn compiler() -> Result<String, String> {
+    let output = Command::new("rustc").arg("--version").output();
+    let said = output.map_err(|e| format!("rustc does not run: {e}"))?.stdout;
+    Ok(String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+fn baseline() -> Result<Baseline, String> {
     let path = baseline_path();
     match std::fs::read_to_string(&path) {
         Ok(text) => toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Counts::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Baseline::default()),
         Err(e) => Err(format!("{}: {e}", path.display())),
     }
 }
 
 /// Paths that this build does not have keep what they had.
-fn write(counts: &Counts, mut all: Counts) -> Result<(), String> {
+fn write(counts: &Counts, mut all: Counts, compiler: String) -> Result<(), String> {
     all.extend(counts.iter().map(|(name, count)| (name.clone(), (count * 10.0).round() / 10.0)));
-    let lines: String = all.iter().map(|(name, count)| format!("{name} = {count:.1}\n")).collect();
-    let text = format!(
-        "# Instructions per operation, written by 'cargo run -p pangea-bench -- counts --write'.\n{lines}"
-    );
-    let path = baseline_path();
+    let kept = Baseline { compiler, instructions: all };
+    let text = toml::to_string(&kept).map_err(|e| format!("the baseline is no TOML: {e}"))?;
+    let head =
+        "# Instructions per operation, written by 'cargo run -p pangea-bench -- counts --write'.";
+    let (path, text) = (baseline_path(), format!("{head}\n{text}"));
     std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
