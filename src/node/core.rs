@@ -88,6 +88,7 @@ impl Core {
         loop {
             let now = Instant::now();
             let Some(mut busy) = self.receive(now) else { return Ok(()) };
+            self.answer(now);
             busy |= self.engine.turn(now, wall());
             self.hand_out();
             busy |= self.transmit(now);
@@ -122,6 +123,14 @@ impl Core {
             }
         }
         Some(any)
+    }
+
+    /// Sends small answers while the rest of what came is handled.
+    fn answer(&mut self, now: Instant) {
+        while self.engine.answer(now, wall()) {
+            self.transmit(now);
+            self.driver.flush();
+        }
     }
 
     /// Carries the engine's outputs to the driver and the mesh.

@@ -138,10 +138,16 @@ impl Client {
                 Event::Closed { conn, .. } if !begun.contains_key(&conn) => Ok(()),
                 other => uneventful(other),
             })?;
-            // The last of the handshake goes out before the end.
-            let now = Instant::now();
-            self.net.flush(now);
-            done.drain(..).for_each(|conn| self.net.transport.close(now, conn, 0, b""));
+            if !done.is_empty() {
+                // The last of the handshake goes out before the end.
+                let now = Instant::now();
+                match begun.is_empty() {
+                    // And before the next one is made: the server waits for nothing else.
+                    true => self.net.send_now(now),
+                    false => self.net.flush(now),
+                }
+                done.drain(..).for_each(|conn| self.net.transport.close(now, conn, 0, b""));
+            }
         }
     }
 

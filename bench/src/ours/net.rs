@@ -83,14 +83,19 @@ impl Net {
         while let Some(event) = self.transport.poll() {
             work(&mut self.transport, event)?;
             if self.transport.fills_a_packet() {
-                self.flush(now);
-                self.driver.flush();
+                self.send_now(now);
             }
         }
         Ok(())
     }
 
-    /// Sends everything out.
+    /// Sends everything out while there is still other work to do.
+    pub fn send_now(&mut self, now: Instant) {
+        self.flush(now);
+        self.driver.flush();
+    }
+
+    /// Sends everything out, with the wait that follows.
     pub fn flush(&mut self, now: Instant) {
         self.starved = false;
         loop {

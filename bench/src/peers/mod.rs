@@ -30,17 +30,12 @@ pub struct Row {
 
 /// On loopback. Extra options: `--only PEER[,PEER]...`, `--tests TEST[,TEST]...`.
 pub fn peers(options: &Options) -> Result<(), String> {
-    let rows = run(options, &TESTS, SECONDS)?;
-    let targets = targets::table(&rows);
-    if let (false, Some(targets)) = (matches!(options.output, Output::Json), targets) {
-        options.output.table(targets);
-    }
-    Ok(())
+    run(options, &TESTS, SECONDS)
 }
 
 /// Over a path of 200 Mbit/s. Extra options as for `peers`.
 pub fn wan(options: &Options) -> Result<(), String> {
-    run(options, &WAN, WAN_SECONDS).map(drop)
+    run(options, &WAN, WAN_SECONDS)
 }
 
 /// The option that leaves the rivals out.
@@ -66,17 +61,21 @@ pub fn kinds() -> impl Iterator<Item = (&'static str, Kind)> {
     })
 }
 
-fn run(options: &Options, tests: &'static [Test], seconds: f64) -> Result<Vec<Row>, String> {
+fn run(options: &Options, tests: &'static [Test], seconds: f64) -> Result<(), String> {
     let wanted = Wanted::parse(&options.rest, tests)?;
     let programs = build(&wanted, tests, &options.output);
     let seconds = if options.seconds_given { options.seconds } else { seconds };
     let repeats = if options.repeats_given { options.repeats } else { REPEATS };
     let rows = measure(&wanted, tests, &programs, (seconds, repeats), &options.output);
     tests.iter().for_each(|test| show(test, &rows, &options.output));
-    match rows.is_empty() {
-        true => Err("nothing could be measured".to_owned()),
-        false => Ok(rows),
+    if rows.is_empty() {
+        return Err("nothing could be measured".to_owned());
     }
+    let targets = targets::table(&rows);
+    if let (false, Some(targets)) = (matches!(options.output, Output::Json), targets) {
+        options.output.table(targets);
+    }
+    Ok(())
 }
 
 /// What the command line chose; empty lists choose all.

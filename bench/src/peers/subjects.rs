@@ -48,6 +48,9 @@ pub const TESTS: [Test; 12] = [
     },
 ];
 
+/// What the path of the tests below carries.
+pub const WAN_MBIT: f64 = 200.0;
+
 /// Bulk over a path of 200 Mbit/s, all with BBR where they have it, once it has got going.
 pub const WAN: [Test; 9] = [
     bulk("wan-10-0", &["bulk", "path=10,0,200", "bbr=1", "warmup=3"], "10 ms, no loss"),

@@ -1,5 +1,6 @@
 //! What we want to be, as ratios within one run, and what we are.
 
+use super::subjects::WAN_MBIT;
 use super::{Row, best_rival};
 use crate::table::Table;
 
@@ -19,6 +20,8 @@ enum Against {
     Named(&'static str),
     /// Ours in another test.
     OursIn(&'static str),
+    /// What the path carries.
+    Path,
 }
 
 #[derive(Clone, Copy)]
@@ -27,13 +30,13 @@ enum Wanted {
     AtMost(f64),
 }
 
-use Against::{BestRival, Named, OursIn};
+use Against::{BestRival, Named, OursIn, Path};
 use Wanted::{AtLeast, AtMost};
 
 const OURS: &str = "pangea-uring";
 const SPINNING: &str = "pangea-uring-spin";
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 26] = [
     target("bulk, 1 stream", OURS, "bulk1", "gbps", BestRival, AtLeast(1.3)),
     target("bulk, 1 stream, CPU", OURS, "bulk1", "cpu", BestRival, AtMost(0.75)),
     target("bulk, 16 streams", OURS, "bulk16", "gbps", BestRival, AtLeast(1.3)),
@@ -51,6 +54,15 @@ const TARGETS: [Target; 17] = [
     target("handshakes, 8 at a time", OURS, "hs8", "per_s", BestRival, AtLeast(1.0)),
     target("two cores against one", OURS, "bulk1", "gbps", OursIn("one1"), AtLeast(1.8)),
     target("memory of a connection", OURS, "mem", "bytes_per_conn", Named("quinn"), AtMost(0.6)),
+    target("10 ms, no loss", OURS, "wan-10-0", "mbps", Path, AtLeast(0.9)),
+    target("50 ms, no loss", OURS, "wan-50-0", "mbps", Path, AtLeast(0.9)),
+    target("100 ms, no loss", OURS, "wan-100-0", "mbps", Path, AtLeast(0.9)),
+    target("10 ms, 0.1 % lost", OURS, "wan-10-0.1", "mbps", BestRival, AtLeast(1.0)),
+    target("10 ms, 1 % lost", OURS, "wan-10-1", "mbps", BestRival, AtLeast(1.0)),
+    target("50 ms, 0.1 % lost", OURS, "wan-50-0.1", "mbps", BestRival, AtLeast(1.0)),
+    target("50 ms, 1 % lost", OURS, "wan-50-1", "mbps", BestRival, AtLeast(1.0)),
+    target("100 ms, 0.1 % lost", OURS, "wan-100-0.1", "mbps", BestRival, AtLeast(1.0)),
+    target("100 ms, 1 % lost", OURS, "wan-100-1", "mbps", BestRival, AtLeast(1.0)),
 ];
 
 const fn target(
@@ -95,9 +107,13 @@ impl Target {
             rows.iter().find(|row| row.test.name == test && row.subject.name == name)
         };
         let ours = row(self.ours, self.test)?;
+        if matches!(self.against, Path) {
+            return Some((median(ours, self.figure), "the path", WAN_MBIT));
+        }
         let theirs = match self.against {
             Named(name) => row(name, self.test)?,
             OursIn(test) => row(self.ours, test)?,
+            Path => return None,
             BestRival => {
                 let more_is_better = matches!(self.wanted, AtLeast(_));
                 best_rival(rows, self.test, self.figure, more_is_better)?

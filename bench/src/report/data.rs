@@ -58,7 +58,12 @@ impl<'a> Data<'a> {
 
     /// The table whose title begins so.
     pub fn table(&self, title: &str) -> Option<&'a Table> {
-        self.tables.iter().find(|table| table.title().starts_with(title)).copied()
+        self.tables_of(title).next()
+    }
+
+    /// All tables whose titles begin so.
+    pub fn tables_of(&self, title: &str) -> impl Iterator<Item = &'a Table> {
+        self.tables.iter().filter(move |table| table.title().starts_with(title)).copied()
     }
 
     /// Two columns of such a table, where both have figures: values of the first, figures of the

@@ -126,9 +126,9 @@ fn file(data: &Data<'_>, what: &str, column: &str, limit: &str) -> Option<Headli
 }
 
 fn targets(data: &Data<'_>) -> Option<Headline> {
-    let rows = data.table("Targets")?.rows();
+    let rows: Vec<_> = data.tables_of("Targets").flat_map(|table| table.rows()).collect();
     let met = rows.iter().filter(|row| row.last().is_some_and(|met| met == "yes")).count();
-    Some(Headline {
+    (!rows.is_empty()).then(|| Headline {
         what: "Targets met".to_owned(),
         figure: format!("{met}/{}", rows.len()),
         unit: "",

@@ -208,6 +208,19 @@ impl Engine {
         busy
     }
 
+    /// Handles what came, before [`Engine::turn`] does the rest. True: small answers fill a packet.
+    /// Who sends it and asks again lets the peers work while we do.
+    pub fn answer(&mut self, now: Instant, wall: UnixTime) -> bool {
+        self.shared.now = now;
+        self.shared.wall = wall;
+        while self.event() {
+            if self.shared.transport.fills_a_packet() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The next thing to do, oldest first.
     pub fn poll(&mut self) -> Option<Output> {
         let output = self.shared.outputs.pop_front()?;
@@ -472,14 +485,19 @@ impl Engine {
 
     /// Everything that transport, store and this core itself have to say.
     fn events(&mut self) {
-        loop {
-            if let Some(event) = self.shared.transport.poll() {
-                self.net_event(event);
-            } else if let Some(message) = self.shared.to_self.pop_front() {
-                self.message(self.shared.core, message);
-            } else if !self.store_events() {
-                return;
-            }
+        while self.event() {}
+    }
+
+    /// Some of it; false if there is nothing.
+    fn event(&mut self) -> bool {
+        if let Some(event) = self.shared.transport.poll() {
+            self.net_event(event);
+            true
+        } else if let Some(message) = self.shared.to_self.pop_front() {
+            self.message(self.shared.core, message);
+            true
+        } else {
+            self.store_events()
         }
     }
 

@@ -16,11 +16,6 @@ use crate::socket::CoreSocket;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 use crate::uring::Uring;
 
-/// Received bytes after which `poll` returns although there is more. What they call for goes out
-/// before the rest is taken in, so that a fast sender hears of its first packets while the last ones
-/// still wait, and never stands still.
-pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 10;
-
 /// Which back end runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DriverKind {

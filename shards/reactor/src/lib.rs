@@ -12,6 +12,7 @@ mod event;
 mod files;
 mod memory;
 mod mio;
+mod portion;
 mod socket;
 #[cfg(target_os = "linux")]
 mod sys;

@@ -23,7 +23,7 @@ impl Transport {
         let open = open.ok_or(SendRefused::Gone)?;
         match open.proto.datagrams().send(message, true) {
             Ok(()) => {
-                self.written += length;
+                self.count_written(length);
                 self.mark(conn.index);
                 Ok(())
             }

@@ -33,7 +33,7 @@ impl Transport {
         self.mark(conn.index);
         match wrote {
             Ok(written) => {
-                self.written += written.bytes;
+                self.count_written(written.bytes);
                 Ok(written.bytes)
             }
             Err(WriteError::Blocked) => Ok(0),

@@ -106,8 +106,8 @@ pub struct Transport {
     with_packets: VecDeque<u32>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) responses: VecDeque<Response>,
-    /// Bytes that were given to us to send since all was last sent.
-    pub(crate) written: usize,
+    /// Bytes of small writes since all was last sent.
+    written_small: usize,
     pub(crate) scratch: Vec<u8>,
     pub(crate) admission: Admission,
     pub(crate) receive_credit: Credit,
@@ -148,7 +148,7 @@ impl Transport {
             with_packets: VecDeque::new(),
             events: VecDeque::new(),
             responses: VecDeque::new(),
-            written: 0,
+            written_small: 0,
             scratch: Vec::new(),
             admission: Admission::default(),
             receive_credit: Credit::new(limits.receive_credit),
@@ -316,14 +316,21 @@ impl Transport {
             self.count_sent(transmit.size);
             return Some(TransmitMeta { train, ..meta(&transmit) });
         }
-        self.written = 0;
+        self.written_small = 0;
         None
     }
 
-    /// Whether what was written since `transmit` last had nothing more fills a packet. Who sends it
-    /// now rather than at the end of a turn with many small answers lets the peer work meanwhile.
+    /// Whether the small writes since `transmit` last had nothing more fill a packet. Who sends them
+    /// now rather than at the end of a turn with many small answers lets the peer work meanwhile; what
+    /// is large fills trains, which is better.
     pub fn fills_a_packet(&self) -> bool {
-        self.written >= usize::from(MTU_MIN)
+        self.written_small >= usize::from(MTU_MIN)
+    }
+
+    pub(crate) fn count_written(&mut self, bytes: usize) {
+        if bytes < usize::from(MTU_MIN) {
+            self.written_small += bytes;
+        }
     }
 
     fn count_sent(&mut self, bytes: usize) {

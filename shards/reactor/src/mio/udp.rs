@@ -4,14 +4,16 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, UdpSocket as StdSocket};
+use std::time::Instant;
 
 use ::mio::event::Source;
 use ::mio::{Interest, Registry, Token};
 use pangea_trace::Tracer;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
-use crate::driver::{BATCH_BYTES_MAX, DriverConfig};
+use crate::driver::DriverConfig;
 use crate::event::{Ecn, Event, Stats, Transmit};
+use crate::portion::{Portion, ROUNDS_MAX};
 use crate::socket::{CoreSocket, Family, Receives, plain};
 
 /// Most bytes of one UDP message over IPv4: 65,535 less the IP and UDP headers.
@@ -19,9 +21,6 @@ pub(crate) const SEND_BYTES_MAX: usize = 65_507;
 
 /// Bytes of one receive buffer: the largest joined message.
 const RECEIVE_BYTES: usize = 65_536;
-
-/// Batches received in one `poll`, so that files and bell get their turn.
-const ROUNDS_MAX: usize = 4;
 
 /// Receive errors in a row after which the socket counts as broken.
 const ERRORS_IN_A_ROW_MAX: u32 = 64;
@@ -222,9 +221,9 @@ impl Udp {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> io::Result<usize> {
         let mut count = 0;
-        let most = stats.received_bytes + BATCH_BYTES_MAX;
+        let portion = Portion::begin(stats.received_bytes);
         for _ in 0..ROUNDS_MAX {
-            if !self.readable || stats.received_bytes >= most {
+            if !self.readable || portion.is_full(stats.received_bytes) {
                 break;
             }
             count += self.receive_batch(stats, sink)?;
@@ -252,7 +251,7 @@ impl Udp {
             }
         };
         self.errors_in_a_row = 0;
-        let (mut count, before) = (0, stats.received_bytes);
+        let (mut count, before, began) = (0, stats.received_bytes, Instant::now());
         for (meta, bytes) in
             metas.iter().zip(self.memory.chunks_exact(RECEIVE_BYTES)).take(messages)
         {
@@ -270,10 +269,8 @@ impl Udp {
                 data,
             });
         }
-        // As many of this size as a batch may have.
-        let each = (stats.received_bytes - before) / messages.max(1) as u64;
-        let fit = BATCH_BYTES_MAX.div_ceil(each.max(1));
-        self.messages_next = usize::try_from(fit).unwrap_or(usize::MAX).min(BATCH_SIZE);
+        let fit = Portion::messages(messages, stats.received_bytes - before, began.elapsed());
+        self.messages_next = fit.min(BATCH_SIZE);
         Ok(count)
     }
 

@@ -22,10 +22,11 @@ use pangea_base::{PagePool, Wake};
 use pangea_trace::Tracer;
 
 use crate::bell::Bell;
-use crate::driver::{BATCH_BYTES_MAX, DriverConfig};
+use crate::driver::DriverConfig;
 use crate::event::{Caps, Event, Park, Stats, Transmit};
 use crate::files::{Desk, FILES_IN_FLIGHT_MAX, Work};
 use crate::memory::{Quiet, SendBuffers};
+use crate::portion::{Portion, ROUNDS_MAX};
 use crate::socket::{CoreSocket, Family, Receives};
 use files::{Kind, RingFiles};
 pub(crate) use probe::available;
@@ -301,15 +302,8 @@ impl Uring {
         park: Park,
         sink: &mut dyn FnMut(Event<'_>),
     ) -> io::Result<()> {
-        let most = self.stats.received_bytes + BATCH_BYTES_MAX;
-        let mut count = self.drain(most, sink)?;
-        self.arm();
+        let count = self.take(park, sink)?;
         if count > 0 || park == Park::Never {
-            if self.kernel_has_work() {
-                self.enter(Enter::Now)?;
-                count += self.drain(most, sink)?;
-                self.arm();
-            }
             self.batch_last = count;
             return Ok(());
         }
@@ -324,10 +318,8 @@ impl Uring {
                 (None, None) => now + FOREVER,
             };
             self.enter(Enter::Wait(until.saturating_duration_since(now)))?;
-            count = self.drain(self.stats.received_bytes + BATCH_BYTES_MAX, sink)?;
-            self.arm();
-            self.batch_last = count;
-            if count > 0 {
+            self.batch_last = self.take(park, sink)?;
+            if self.batch_last > 0 {
                 return Ok(());
             }
             let now = Instant::now();
@@ -351,8 +343,7 @@ impl Uring {
             if self.kernel_has_work() {
                 self.enter(Enter::Now)?;
             }
-            let count = self.drain(self.stats.received_bytes + BATCH_BYTES_MAX, sink)?;
-            self.arm();
+            let count = self.take(Park::Block, sink)?;
             if count > 0 {
                 return Ok(count);
             }
@@ -361,14 +352,35 @@ impl Uring {
         Ok(0)
     }
 
-    /// Hands out the completions that are there, until so many bytes were received in all; returns
-    /// how many events that were.
-    fn drain(&mut self, most: u64, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<usize> {
+    /// Hands out what is there, and what came while that was handled, up to a portion; returns how
+    /// many events that were. If there is nothing and the caller would wait, the kernel is not asked:
+    /// the wait does that.
+    fn take(&mut self, park: Park, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<usize> {
+        let portion = Portion::begin(self.stats.received_bytes);
+        let mut count = self.drain(&portion, sink)?;
+        self.arm();
+        for _ in 0..ROUNDS_MAX {
+            let goes_on = count > 0 || park == Park::Never;
+            if !goes_on || !self.kernel_has_work() || portion.is_full(self.stats.received_bytes) {
+                break;
+            }
+            self.enter(Enter::Now)?;
+            count += self.drain(&portion, sink)?;
+            self.arm();
+        }
+        Ok(count)
+    }
+
+    /// Hands out completions until there are none or the portion is full; returns how many events
+    /// that were.
+    fn drain(&mut self, portion: &Portion, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<usize> {
         let mut count = 0;
-        while self.stats.received_bytes < most
-            && let Some(completion) = self.next_completion()
-        {
-            count += self.complete(&completion, sink);
+        while let Some(completion) = self.next_completion() {
+            let events = self.complete(&completion, sink);
+            count += events;
+            if events > 0 && portion.is_full(self.stats.received_bytes) {
+                break;
+            }
         }
         while let Some(done) = self.desk.next_done(&mut self.stats) {
             sink(Event::File(done));

@@ -170,6 +170,9 @@ impl Core {
             busy = true;
             self.engine.handle(now, wall, Input::Mesh(from, *message, hop));
         }
+        while self.engine.answer(now, wall) {
+            self.transmit(&mut turn, now, log);
+        }
         busy |= self.engine.turn(now, wall);
         self.hand_out(&mut turn, log);
         busy |= self.transmit(&mut turn, now, log);
