@@ -211,3 +211,21 @@ fn nothing_opens_before_the_handshake_is_done() {
     let mut out = [0; 32];
     assert!(pair.a.transport.exporter(a, b"x", b"", &mut out).is_err());
 }
+
+#[test]
+fn small_writes_together_fill_a_packet_and_large_ones_are_not_counted() {
+    let mut pair = Pair::new(1, config(0));
+    let (a, _) = connect(&mut pair);
+    let stream = pair.a.transport.open(a).unwrap();
+    let mut write = |pair: &mut Pair, bytes| {
+        let mut chunk = piece(0, 0, bytes);
+        assert_eq!(pair.a.transport.write(a, stream, &mut chunk), Ok(bytes as usize));
+        pair.a.transport.fills_a_packet()
+    };
+    assert!(!write(&mut pair, 16 << 10));
+    assert!(!write(&mut pair, 700));
+    assert!(write(&mut pair, 700));
+    pair.run_for(millis(50));
+    assert!(!pair.a.transport.fills_a_packet(), "all was sent");
+    assert!(!write(&mut pair, 700));
+}
