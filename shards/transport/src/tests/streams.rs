@@ -217,7 +217,7 @@ fn small_writes_together_fill_a_packet_and_large_ones_are_not_counted() {
     let mut pair = Pair::new(1, config(0));
     let (a, _) = connect(&mut pair);
     let stream = pair.a.transport.open(a).unwrap();
-    let mut write = |pair: &mut Pair, bytes| {
+    let write = |pair: &mut Pair, bytes| {
         let mut chunk = piece(0, 0, bytes);
         assert_eq!(pair.a.transport.write(a, stream, &mut chunk), Ok(bytes as usize));
         pair.a.transport.fills_a_packet()
