@@ -14,6 +14,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::Options;
+use crate::report::machine::compiler;
 use crate::table::Table;
 
 /// The word that makes this program run one hot path.
@@ -48,7 +49,8 @@ pub fn run(options: &Options) -> Result<(), String> {
         );
     }
     let counts = count_all()?;
-    let (before, compiler) = (baseline()?, compiler()?);
+    let before = baseline()?;
+    let compiler = compiler().ok_or("rustc does not run, and counts are of one compiler")?;
     print(options, &counts, &before.instructions);
     if writes {
         return write(&counts, before.instructions, compiler);
@@ -130,12 +132,6 @@ fn print(options: &Options, counts: &Counts, before: &Counts) {
 
 fn baseline_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml")
-}
-
-fn compiler() -> Result<String, String> {
-    let output = Command::new("rustc").arg("--version").output();
-    let said = output.map_err(|e| format!("rustc does not run: {e}"))?.stdout;
-    Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
 fn baseline() -> Result<Baseline, String> {

@@ -107,23 +107,18 @@ impl Target {
             rows.iter().find(|row| row.test.name == test && row.subject.name == name)
         };
         let ours = row(self.ours, self.test)?;
-        if matches!(self.against, Path) {
-            return Some((median(ours, self.figure), "the path", WAN_MBIT));
-        }
-        let theirs = match self.against {
-            Named(name) => row(name, self.test)?,
-            OursIn(test) => row(self.ours, test)?,
-            Path => return None,
+        let median = |row| median(row, self.figure);
+        let (name, theirs) = match self.against {
+            Named(name) => (name, median(row(name, self.test)?)),
+            OursIn(test) => (test, median(row(self.ours, test)?)),
+            Path => ("the path", WAN_MBIT),
             BestRival => {
                 let more_is_better = matches!(self.wanted, AtLeast(_));
-                best_rival(rows, self.test, self.figure, more_is_better)?
+                let best = best_rival(rows, self.test, self.figure, more_is_better)?;
+                (best.subject.name, median(best))
             }
         };
-        let name = match self.against {
-            OursIn(test) => test,
-            _ => theirs.subject.name,
-        };
-        Some((median(ours, self.figure), name, median(theirs, self.figure)))
+        Some((median(ours), name, theirs))
     }
 }
 

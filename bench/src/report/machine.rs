@@ -22,7 +22,7 @@ pub fn look() -> Machine {
         ("Memory", memory().unwrap_or_else(unknown)),
         ("System", system().unwrap_or_else(|| std::env::consts::OS.to_owned())),
         ("Load before", load().unwrap_or_else(unknown)),
-        ("Compiler", said("rustc", &["--version"]).unwrap_or_else(unknown)),
+        ("Compiler", compiler().unwrap_or_else(unknown)),
         ("Profile", profile().to_owned()),
         ("Pangea", env!("CARGO_PKG_VERSION").to_owned()),
         ("Commit", commit().unwrap_or_else(unknown)),
@@ -44,6 +44,11 @@ impl Machine {
 /// What this program was built for: only the first is what users have.
 pub fn profile() -> &'static str {
     if cfg!(debug_assertions) { "with debug assertions" } else { "release" }
+}
+
+/// What `rustc --version` says.
+pub fn compiler() -> Option<String> {
+    said("rustc", &["--version"])
 }
 
 fn read(path: &str) -> Option<String> {

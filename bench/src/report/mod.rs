@@ -3,7 +3,7 @@
 
 mod data;
 mod headline;
-mod machine;
+pub mod machine;
 mod page;
 mod plots;
 mod svg;
