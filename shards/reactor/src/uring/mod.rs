@@ -340,10 +340,7 @@ impl Uring {
             end = end.min(deadline);
         }
         while Instant::now() < end {
-            if self.kernel_has_work() {
-                self.enter(Enter::Now)?;
-            }
-            let count = self.take(Park::Block, sink)?;
+            let count = self.take(Park::Never, sink)?;
             if count > 0 {
                 return Ok(count);
             }
