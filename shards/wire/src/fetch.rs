@@ -1,4 +1,6 @@
-use pangea_base::{ChunkNumber, Hash, Locator, ShardIndex, ShardKey, UnixTime, group_count};
+use pangea_base::{
+    ChunkNumber, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime, group_count,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::bounded;
@@ -6,15 +8,17 @@ use crate::limits::{PAGE_BYTES_MAX, SHARD_BYTES_MAX, STAT_SHARDS_MAX};
 use crate::receipt::{check_key, check_shard};
 use crate::route::at_most;
 use crate::store::{check_blob, check_page};
-use crate::{Message, Wrong};
+use crate::{Message, Protocol, Wrong};
 
-/// Asked on `/pangea/fetch/1.0.0`. Knowing the locator is authority enough: all of it is sealed.
+/// Asked on `/pangea/fetch/2.0.0`. Knowing the locator is authority enough: all of it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchRequest {
     /// A shard from one of its groups to its end.
     GetShard {
         /// Which.
         key: ShardKey,
+        /// With this root, whoever owns it: others may keep other bytes under the same name.
+        root: Hash,
         /// From which group of 16 KiB; 0 for all of it.
         first_group: u32,
     },
@@ -31,14 +35,40 @@ pub enum FetchRequest {
         locator: Locator,
         /// Which page, from 0; page 0 says how many there are.
         page: u32,
+        /// The page of which owner.
+        whose: PlacementOf,
     },
     /// Which shards of an object are held.
     Stat {
         /// Of which object.
         locator: Locator,
+        /// Only what belongs to it.
+        owner: Option<PeerId>,
         /// Only shards behind this one, in ascending order; to go on after a full answer.
-        after: Option<(ChunkNumber, ShardIndex)>,
+        after: Option<(ChunkNumber, ShardIndex, Hash)>,
     },
+}
+
+/// Which of the owners of placement pages of one object and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlacementOf {
+    /// This one.
+    Owner(PeerId),
+    /// The first one, by their keys in ascending order.
+    First,
+    /// The first one behind this one.
+    Behind(PeerId),
+}
+
+impl PlacementOf {
+    /// Whether a page of `owner` is an answer.
+    pub fn is(&self, owner: PeerId) -> bool {
+        match self {
+            PlacementOf::Owner(asked) => owner == *asked,
+            PlacementOf::First => true,
+            PlacementOf::Behind(before) => owner > *before,
+        }
+    }
 }
 
 impl FetchRequest {
@@ -55,18 +85,19 @@ impl FetchRequest {
 
 impl Message for FetchRequest {
     const NAME: &'static str = "fetch request";
+    const PROTOCOL: Protocol = Protocol::Fetch;
     const BYTES_MAX: usize = 128;
 
     fn check(&self) -> Result<(), Wrong> {
         match self {
-            FetchRequest::GetShard { key, first_group } => {
+            FetchRequest::GetShard { key, first_group, .. } => {
                 check_key(key.chunk, key.index)?;
                 check_group(*first_group, SHARD_BYTES_MAX)
             }
             FetchRequest::GetManifest { .. } => Ok(()),
             FetchRequest::GetPlacement { page, .. } => check_page(*page),
             FetchRequest::Stat { after, .. } => {
-                after.map_or(Ok(()), |(chunk, index)| check_key(chunk, index))
+                after.map_or(Ok(()), |(chunk, index, _)| check_key(chunk, index))
             }
         }
     }
@@ -93,7 +124,9 @@ pub enum FetchResponse {
     },
     /// What is held.
     Stat {
-        /// In ascending order of chunk and index.
+        /// The holder's clock: how long each shard is still kept is the difference.
+        now: UnixTime,
+        /// In ascending order of chunk, index and root.
         #[serde(deserialize_with = "bounded::<_, _, STAT_SHARDS_MAX>")]
         shards: Vec<ShardHeld>,
         /// Whether there are more behind the last.
@@ -101,6 +134,15 @@ pub enum FetchResponse {
     },
     /// Nothing.
     Refused(FetchRefusal),
+    /// Then exactly `length` raw bytes: a placement page.
+    Placement {
+        /// Who stored it.
+        owner: PeerId,
+        /// 1 to 1 MiB.
+        length: u32,
+        /// Whether another owner behind this one has a page of this number.
+        more: bool,
+    },
 }
 
 /// The beginning of a shard on its way to who asked.
@@ -125,12 +167,13 @@ pub struct ShardHeld {
     pub length: u64,
     /// Its root.
     pub root: Hash,
-    /// Kept until then.
-    pub lease: UnixTime,
+    /// Kept until then, by the holder's clock.
+    pub until: UnixTime,
 }
 
 impl Message for FetchResponse {
     const NAME: &'static str = "fetch response";
+    const PROTOCOL: Protocol = Protocol::Fetch;
     const BYTES_MAX: usize = 64 * 1024;
 
     fn check(&self) -> Result<(), Wrong> {
@@ -140,9 +183,13 @@ impl Message for FetchResponse {
                 check_group(begins.first_group, begins.length)
             }
             FetchResponse::Blob { length } => check_blob("page", *length, PAGE_BYTES_MAX),
+            FetchResponse::Placement { length, .. } => {
+                check_blob("placement page", *length, PAGE_BYTES_MAX)
+            }
             FetchResponse::Stat { shards, .. } => {
                 at_most("shards", shards.len(), STAT_SHARDS_MAX)?;
-                if !shards.is_sorted_by(|a, b| (a.chunk, a.index) < (b.chunk, b.index)) {
+                let order = |shard: &ShardHeld| (shard.chunk, shard.index, shard.root);
+                if !shards.is_sorted_by(|a, b| order(a) < order(b)) {
                     return Err(Wrong::Unsorted("shards"));
                 }
                 shards.iter().try_for_each(|s| check_shard(s.chunk, s.index, s.length))
@@ -162,7 +209,7 @@ pub enum FetchRefusal {
     #[error("its shard has fewer groups than that")]
     BeyondEnd,
     /// The request broke the protocol.
-    #[error("it did not understand the request")]
+    #[error("the request is not one that can be; please report it, with both programs' versions")]
     BadRequest,
     /// Too much to do now.
     #[error("it is busy; try later or elsewhere")]
@@ -171,7 +218,7 @@ pub enum FetchRefusal {
     #[error("its copy is damaged")]
     Damaged,
     /// It is about to stop.
-    #[error("it is shutting down")]
+    #[error("it is shutting down; try elsewhere")]
     Stopping,
     /// Its disk failed, or another fault of its own.
     #[error("it failed with a fault of its own; try elsewhere")]

@@ -1,6 +1,7 @@
 use pangea_base::{Hash, Identity, Locator, PeerId, Signature, UnixTime, verify_signature};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{CLOCK_SLACK, GRANT_LIFETIME_MAX};
 use crate::{Wrong, codec};
 
 /// Label under which the proof's 32 bytes are exported from TLS (RFC 5705, RFC 8446 section 7.5),
@@ -11,14 +12,16 @@ pub const AUTH_EXPORTER_BYTES: usize = 32;
 
 const GRANT_CONTEXT: &str = "pangea 2026-11 v1 grant";
 const AUTH_CONTEXT: &str = "pangea 2026-11 v1 auth";
-const GRANT_VERSION: u8 = 1;
-const GRANT_SIGNED_BYTES: usize = 129;
+/// The version of grants that this program gives and takes.
+pub(crate) const GRANT_VERSION: u8 = 2;
+const GRANT_SIGNED_BYTES: usize = 137;
 
-/// A holder's signed reservation for one origin: so many bytes under one locator until a time
-/// (PD-03). Worthless to anyone else: using it takes the origin's key and the very connection.
+/// A holder's signed reservation for one origin: so many bytes under one locator for a time
+/// (PD-03). Worthless to anyone else: using it takes the origin's key and the very connection. Its
+/// times are by the holder's clock, and nobody but the holder asks whether it is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// 1.
+    /// 2.
     pub version: u8,
     /// Who gives it, and signs it.
     pub holder: PeerId,
@@ -28,8 +31,10 @@ pub struct Grant {
     pub locator: Locator,
     /// Most bytes in all.
     pub bytes_max: u64,
-    /// Void from this second on.
-    pub expires: UnixTime,
+    /// When the holder signed it, by its own clock.
+    pub issued: UnixTime,
+    /// Over so many seconds later; at most [`GRANT_LIFETIME_MAX`].
+    pub lifetime_seconds: u64,
     /// Tells two grants apart.
     pub nonce: [u8; 16],
     /// The holder's, over all of the above.
@@ -52,9 +57,9 @@ pub enum GrantRefused {
     /// Made for another object.
     #[error("the grant is for another object")]
     Locator,
-    /// Over.
-    #[error("the grant has expired; ask for a new one")]
-    Expired,
+    /// Over, by the holder's clock.
+    #[error("the grant is over by its holder's clock; ask for a new one")]
+    Over,
     /// Not signed by the holder that it names.
     #[error("the grant's signature is wrong: it was forged or damaged")]
     Signature,
@@ -72,13 +77,15 @@ pub enum AuthRefused {
 }
 
 impl Grant {
-    /// A grant by `holder`, signed.
+    /// A grant by `holder`, signed; `issued` is by the holder's clock.
+    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
     pub fn issue(
         holder: &Identity,
         origin: PeerId,
         locator: Locator,
         bytes_max: u64,
-        expires: UnixTime,
+        issued: UnixTime,
+        lifetime_seconds: u64,
         nonce: [u8; 16],
     ) -> Grant {
         let mut grant = Grant {
@@ -87,7 +94,8 @@ impl Grant {
             origin,
             locator,
             bytes_max,
-            expires,
+            issued,
+            lifetime_seconds,
             nonce,
             signature: [0; 64],
         };
@@ -95,13 +103,13 @@ impl Grant {
         grant
     }
 
-    /// Whether `holder` gave this to `origin` for `locator` and it still holds at `now`.
-    pub fn verify(
+    /// Whether `holder` gave this to `origin` for `locator`. Says nothing of its age: see
+    /// [`Grant::is_over`].
+    pub fn verify_signed(
         &self,
         holder: PeerId,
         origin: PeerId,
         locator: Locator,
-        now: UnixTime,
     ) -> Result<(), GrantRefused> {
         if self.version != GRANT_VERSION {
             return Err(GrantRefused::Version);
@@ -115,13 +123,19 @@ impl Grant {
         if self.locator != locator {
             return Err(GrantRefused::Locator);
         }
-        if now >= self.expires {
-            return Err(GrantRefused::Expired);
-        }
         if !verify_signature(holder, GRANT_CONTEXT, &self.signed_bytes(), &self.signature) {
             return Err(GrantRefused::Signature);
         }
         Ok(())
+    }
+
+    /// Whether it is over at `now` by the clock of the holder that gave it. So is one that comes
+    /// from further ahead than the slack: the clock was set back since, and how old it is cannot
+    /// be told. What the holder gave in this very run it can tell better by a steady clock.
+    pub fn is_over(&self, now: UnixTime) -> bool {
+        let ends = self.issued.0.saturating_add(self.lifetime_seconds);
+        let early = self.issued.0.saturating_sub(CLOCK_SLACK.as_secs());
+        now.0 >= ends || now.0 < early
     }
 
     /// Names this very grant, signature included.
@@ -130,10 +144,13 @@ impl Grant {
     }
 
     pub(crate) fn check(&self) -> Result<(), Wrong> {
-        match self.version {
-            GRANT_VERSION => Ok(()),
-            found => Err(Wrong::Version { what: "grant", found }),
+        if self.version != GRANT_VERSION {
+            return Err(version_wrong(self.version));
         }
+        if self.lifetime_seconds > GRANT_LIFETIME_MAX.as_secs() {
+            return Err(Wrong::GrantLifetime(self.lifetime_seconds));
+        }
+        Ok(())
     }
 
     fn signed_bytes(&self) -> Vec<u8> {
@@ -143,13 +160,19 @@ impl Grant {
             &self.origin.0,
             &self.locator.0,
             &self.bytes_max.to_le_bytes(),
-            &self.expires.0.to_le_bytes(),
+            &self.issued.0.to_le_bytes(),
+            &self.lifetime_seconds.to_le_bytes(),
             &self.nonce,
         ]
         .concat();
         debug_assert_eq!(bytes.len(), GRANT_SIGNED_BYTES);
         bytes
     }
+}
+
+/// A grant of another version than ours.
+pub(crate) fn version_wrong(found: u8) -> Wrong {
+    Wrong::Version { what: "grant", found, known: GRANT_VERSION }
 }
 
 /// A grant, and the origin's proof that it is at the other end of this very connection: its
@@ -187,11 +210,11 @@ impl AuthChallenge {
         AuthChallenge { grant, proof }
     }
 
-    /// Whether the grant is ours, valid at `now`, for this peer and this object, and proven on
-    /// this connection.
-    pub fn verify(&self, channel: &Channel<'_>, now: UnixTime) -> Result<(), AuthRefused> {
+    /// Whether the grant is ours, for this peer and this object, and proven on this connection.
+    /// Says nothing of its age: see [`Grant::is_over`].
+    pub fn verify(&self, channel: &Channel<'_>) -> Result<(), AuthRefused> {
         let Channel { exporter, holder, origin, locator } = *channel;
-        self.grant.verify(holder, origin, locator, now)?;
+        self.grant.verify_signed(holder, origin, locator)?;
         let proven = proof_bytes(&self.grant, exporter);
         if !verify_signature(origin, AUTH_CONTEXT, &proven, &self.proof) {
             return Err(AuthRefused::Proof);

@@ -13,6 +13,7 @@
 
 mod body;
 mod chunk;
+mod clock;
 mod codec;
 mod fetch;
 mod frame;
@@ -23,19 +24,25 @@ mod link;
 mod manifest;
 mod peer_sent;
 mod placement;
+mod placement_page;
 mod reader;
 mod receipt;
+mod refusal;
 mod route;
 mod store;
+mod units;
 
 pub use body::{
     BlobBody, PutBody, PutPart, ShardBody, ShardExpected, UNITS_END, table_bytes, unit_header,
 };
 pub use chunk::{ChunkEntry, ChunkParts, ChunkWrong, shard_bytes};
+pub use clock::{ClockDifference, clock_difference};
 pub use codec::Undecodable;
-pub use fetch::{FetchRefusal, FetchRequest, FetchResponse, ShardBegins, ShardHeld};
-pub use frame::{Message, PROTOCOL_FETCH, PROTOCOL_PING, PROTOCOL_ROUTE, PROTOCOL_STORE, Protocol};
-pub use frame::{frame, parse, preamble};
+pub use fetch::{FetchRefusal, FetchRequest, FetchResponse, PlacementOf, ShardBegins, ShardHeld};
+pub use frame::{
+    Message, PROTOCOL_FETCH, PROTOCOL_PING, PROTOCOL_ROUTE, PROTOCOL_STORE, Protocol,
+    ProtocolVersion, VERSION, frame, other_version, parse, preamble,
+};
 pub use grant::{
     AUTH_EXPORTER_BYTES, AUTH_EXPORTER_LABEL, AuthChallenge, AuthRefused, Channel, Grant,
     GrantRefused,
@@ -47,11 +54,14 @@ pub use manifest::{
     SealFailed, SealedManifest, SealedPage, Step, seal_manifest,
 };
 pub use peer_sent::{PeerSent, Wrong};
-pub use placement::{Added, Placement, PlacementInvalid, PlacementPage, PlacementRefused};
+pub use placement::{Added, Placement, PlacementRefused};
+pub use placement_page::{PlacementInvalid, PlacementPage};
 pub use reader::FrameReader;
 pub use receipt::{Receipt, ReceiptExpected, ReceiptRefused};
+pub use refusal::{StoreRefusal, Whose};
 pub use route::{Ping, Pong, RouteRequest, RouteResponse, is_dialable};
 pub use store::{
-    ManifestHeader, ManifestPage, PlacementHeader, ShardHeader, StoreRefusal, StoreRequest,
-    StoreResponse, StoreTrailer,
+    ManifestHeader, ManifestPage, PlacementHeader, ShardHeader, StoreRequest, StoreResponse,
+    StoreTrailer,
 };
+pub use units::{size, span};

@@ -1,5 +1,7 @@
 //! Every limit of this room, by name, related to its neighbours at compile time.
 
+use std::time::Duration;
+
 use pangea_base::GROUP_BYTES;
 
 /// Longest protocol id in a stream's preamble.
@@ -29,6 +31,15 @@ pub const CHUNKS_MAX: u32 = 1 << 20;
 /// Most shards that the narrow code (scheme 1) makes.
 pub const CAUCHY_SHARDS_MAX: usize = 64;
 
+/// Longest lease that can be asked for or given, in seconds: 100 years of 365.25 days. Beyond it a
+/// number is an error and not a wish.
+pub const LEASE_SECONDS_MAX: u64 = 100 * 31_557_600;
+/// Longest lifetime of a grant: no put goes on for longer under the same one.
+pub const GRANT_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Clocks that differ by no more than this count as equal: nothing here needs them closer, and most
+/// that keep time at all are within it.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(600);
+
 /// Longest sealed root page of a manifest.
 pub const ROOT_BYTES_MAX: usize = 64 * 1024;
 /// Longest sealed page of a manifest below the root, and longest page of a placement.
@@ -44,7 +55,7 @@ pub const PEERS_MAX: usize = 64;
 pub const GRANTS_MAX: usize = 64;
 /// Most shards listed in one answer to `Stat`; more take another request.
 pub const STAT_SHARDS_MAX: usize = 1024;
-/// Most holders kept of one shard: the newest leases.
+/// Most holders kept of one shard: those that keep it longest.
 pub const HOLDERS_PER_SHARD_MAX: usize = 8;
 /// Most receipts in one placement held in memory: 1 TiB in chunks of 16 MiB at 10 + 4 fits.
 pub const PLACEMENT_RECEIPTS_MAX: usize = 1 << 20;
@@ -65,7 +76,13 @@ const _: () = assert!((UNIT_BYTES_MAX as u64).is_multiple_of(UNIT_ALIGN_BYTES));
 const _: () = assert!(CHUNK_SEALED_BYTES_MAX <= SHARD_BYTES_MAX);
 // The table of the longest shard's group hashes, which a fetch holds in memory.
 const _: () = assert!(SHARD_BYTES_MAX / GROUP_BYTES as u64 * 32 <= 512 * 1024);
-// A receipt takes at most 160 bytes of a placement page: all that memory holds fits the pages.
+// A receipt takes at most 160 bytes of a placement page, what stands before the receipts at most
+// 96 and an address at most 52: all that memory holds fits the pages.
 const _: () = assert!(
-    PLACEMENT_RECEIPTS_MAX <= PLACEMENT_PAGES_MAX as usize * (PAGE_BYTES_MAX - 64) / 160 - 512
+    PLACEMENT_RECEIPTS_MAX
+        <= (PLACEMENT_PAGES_MAX as usize * (PAGE_BYTES_MAX - 96) - PLACEMENT_HOLDERS_MAX * 52)
+            / 160
 );
+// A clock that is set right within the slack ends no grant and no lease that is worth having.
+const _: () = assert!(CLOCK_SLACK.as_secs() < GRANT_LIFETIME_MAX.as_secs());
+const _: () = assert!(GRANT_LIFETIME_MAX.as_secs() < LEASE_SECONDS_MAX);

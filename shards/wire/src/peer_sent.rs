@@ -1,8 +1,12 @@
 use pangea_base::GROUP_BYTES;
 
 use crate::codec::Undecodable;
-use crate::limits::{CHUNKS_MAX, PLACEMENT_PAGES_MAX, PROTOCOL_BYTES_MAX};
-use crate::limits::{SHARD_BYTES_MAX, UNIT_BYTES_MAX};
+use crate::limits::{
+    CHUNKS_MAX, GRANT_LIFETIME_MAX, LEASE_SECONDS_MAX, PLACEMENT_PAGES_MAX, PROTOCOL_BYTES_MAX,
+    SHARD_BYTES_MAX, UNIT_BYTES_MAX,
+};
+use crate::units::span;
+use crate::{Protocol, ProtocolVersion};
 
 /// What a peer sent that no honest peer of this version sends. The stream is over; the text says
 /// what was wrong with it.
@@ -16,6 +20,19 @@ pub enum PeerSent {
     /// A protocol that this node does not speak. Escaped and cut.
     #[error("the peer asked for the protocol '{0}', which this node does not speak")]
     UnknownProtocol(String),
+    /// A protocol of ours in a version that this program does not speak: asked for, or told of
+    /// instead of an answer. Answered with [`crate::other_version`].
+    #[error(
+        "the peer speaks version {theirs} of {}, this program speaks {}",
+        .protocol.family(),
+        .protocol.version()
+    )]
+    OtherVersion {
+        /// Of which protocol.
+        protocol: Protocol,
+        /// The peer's.
+        theirs: ProtocolVersion,
+    },
     /// A frame over the limit of what it should hold; refused before it was buffered.
     #[error("the peer announced a {what} of {length} bytes; at most {limit} are allowed")]
     FrameTooLong {
@@ -107,12 +124,31 @@ pub enum PeerSent {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Wrong {
     /// A version of a signed part that this node does not know.
-    #[error("its {what} has version {found}; this node knows version 1")]
+    #[error("its {what} has version {found}, this program knows version {known}")]
     Version {
         /// Which part.
         what: &'static str,
         /// The version found.
         found: u8,
+        /// The version that may stand here.
+        known: u8,
+    },
+    /// A lease of nothing, or beyond all sense.
+    #[error("a lease of {}; 1 second to {} can be asked for", span(*.0), span(LEASE_SECONDS_MAX))]
+    Lease(u64),
+    /// A grant that is good for too long.
+    #[error("a grant for {}; at most {} can be", span(*.0), span(GRANT_LIFETIME_MAX.as_secs()))]
+    GrantLifetime(u64),
+    /// A receipt whose lease ends before it begins, or after all sense.
+    #[error(
+        "a receipt from second {stored} to {until}; 0 seconds to {} lie between",
+        span(LEASE_SECONDS_MAX)
+    )]
+    ReceiptTimes {
+        /// When the lease should begin, in seconds since 1970.
+        stored: u64,
+        /// When it should end.
+        until: u64,
     },
     /// A chunk number that no object has.
     #[error("chunk number {0}; an object has at most {CHUNKS_MAX} chunks")]

@@ -2,27 +2,38 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pangea_base::{ChunkNumber, Hash, Locator, PeerAddr, PeerId, ShardIndex, Signature, UnixTime};
-use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, Undecodable, bounded};
+use crate::codec;
 use crate::limits::{
     HOLDERS_PER_SHARD_MAX, PAGE_BYTES_MAX, PLACEMENT_HOLDERS_MAX, PLACEMENT_PAGES_MAX,
     PLACEMENT_RECEIPTS_MAX,
 };
+use crate::placement_page::{PAGE_HEAD_BYTES_MAX, PageParts, PagedReceipt};
+use crate::receipt::RECEIPT_VERSION;
 use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong, is_dialable};
 
-const PAGE_VERSION: u8 = 1;
-/// Version, locator, number, pages and the counts of holders and receipts.
-const PAGE_HEAD_BYTES_MAX: usize = 1 + 32 + 5 + 5 + 5 + 5;
-
-/// Who holds which shard of one object until when: verified receipts, merged by union. Of one
-/// holder's receipts for a shard the newest lease wins; of a shard's holders the
-/// [`HOLDERS_PER_SHARD_MAX`] with the newest leases are kept. The order of arrival changes nothing.
+/// Who holds which shard of one object until when: verified receipts of any owners, merged by
+/// union. Shards are told apart by their root too. Of one holder's receipts for a shard the one
+/// that ends last wins; of a shard's holders the [`HOLDERS_PER_SHARD_MAX`] that end last are kept.
+/// The order of arrival changes nothing, and what is for another root takes no place from what is
+/// for the root that is wanted, nor what is for another owner, where the owner is known, from what is
+/// for that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     locator: Locator,
-    // Per shard: best first, one per holder.
-    shards: BTreeMap<(ChunkNumber, ShardIndex), Vec<Receipt>>,
+    owner: Option<PeerId>,
+    // Shards that the manifest has, as far as it was shown; and all others, which make room.
+    wanted: Shards,
+    others: Shards,
+}
+
+/// A shard as the manifest knows it.
+type Name = (ChunkNumber, ShardIndex, Hash);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Shards {
+    // Per shard: best first, one per holder, at least one.
+    of: BTreeMap<Name, Vec<Receipt>>,
     receipts: usize,
 }
 
@@ -31,11 +42,11 @@ pub struct Placement {
 pub enum Added {
     /// A holder not known before.
     New,
-    /// A newer lease of a known holder.
+    /// A known holder keeps it longer.
     Renewed,
-    /// Nothing: a newer one, or the same, was there.
+    /// Nothing: a better one, or the same, was there.
     Known,
-    /// Nothing: enough holders with newer leases are known.
+    /// Nothing: enough holders that keep it longer are known.
     Crowded,
 }
 
@@ -62,7 +73,14 @@ pub enum PlacementRefused {
 impl Placement {
     /// Nobody holds anything, as far as is known.
     pub fn new(locator: Locator) -> Placement {
-        Placement { locator, shards: BTreeMap::new(), receipts: 0 }
+        let (wanted, others) = (Shards::default(), Shards::default());
+        Placement { locator, owner: None, wanted, others }
+    }
+
+    /// The same of an object whose manifest says who put it: receipts for that owner come before
+    /// all others, so that nobody else's many names push its holders out.
+    pub fn of_owner(locator: Locator, owner: PeerId) -> Placement {
+        Placement { owner: Some(owner), ..Placement::new(locator) }
     }
 
     /// The object that it is of.
@@ -72,26 +90,30 @@ impl Placement {
 
     /// How many receipts it has.
     pub fn len(&self) -> usize {
-        self.receipts
+        self.wanted.receipts.saturating_add(self.others.receipts)
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.receipts == 0
+        self.len() == 0
     }
 
-    /// The receipts of a shard, newest lease first.
-    pub fn shard(&self, chunk: ChunkNumber, index: ShardIndex) -> &[Receipt] {
-        self.shards.get(&(chunk, index)).map_or(&[], Vec::as_slice)
+    /// The receipts of the shard with this root, the last to end first.
+    pub fn shard(&self, chunk: ChunkNumber, index: ShardIndex, root: Hash) -> &[Receipt] {
+        let name = (chunk, index, root);
+        let found = self.wanted.of.get(&name).or_else(|| self.others.of.get(&name));
+        found.map_or(&[], Vec::as_slice)
     }
 
-    /// All receipts, by chunk and index, newest lease first.
+    /// All receipts; by chunk, index and root, the last to end first. Those of shards that the
+    /// manifest was shown to have come before all others.
     pub fn iter(&self) -> impl Iterator<Item = &Receipt> {
-        self.shards.values().flatten()
+        self.wanted.of.values().chain(self.others.of.values()).flatten()
     }
 
     /// Takes in a receipt after checking its signature, which is most of the cost. Give the
-    /// chunk's entry where the manifest is known: then a receipt for other bytes is refused too.
+    /// chunk's entry where the manifest is known: then a receipt for other bytes is refused, and
+    /// one for the right ones has a place whatever else is here.
     pub fn add(
         &mut self,
         receipt: Receipt,
@@ -105,11 +127,14 @@ impl Placement {
             return Err(PlacementRefused::NotInManifest);
         }
         // What would change nothing is not worth a signature check.
-        if self.shard(receipt.chunk, receipt.index).contains(&receipt) {
+        if self.shard(receipt.chunk, receipt.index, receipt.root).contains(&receipt) {
+            if entry.is_some() {
+                self.want(name(&receipt));
+            }
             return Ok(Added::Known);
         }
         receipt.verify()?;
-        self.insert(receipt)
+        self.insert(receipt, entry.is_some())
     }
 
     /// Takes in all of another placement of the same object.
@@ -117,19 +142,14 @@ impl Placement {
         if other.locator != self.locator {
             return Err(PlacementRefused::Foreign);
         }
-        for receipt in other.shards.into_values().flatten() {
-            self.insert(receipt)?;
+        // What is wanted comes first: then it finds its place whatever the others are.
+        for receipt in other.wanted.of.into_values().flatten() {
+            self.insert(receipt, true)?;
+        }
+        for receipt in other.others.of.into_values().flatten() {
+            self.insert(receipt, false)?;
         }
         Ok(())
-    }
-
-    /// Forgets the receipts whose lease is over at `now`.
-    pub fn expire(&mut self, now: UnixTime) {
-        self.shards.retain(|_, receipts| {
-            receipts.retain(|receipt| receipt.lease > now);
-            !receipts.is_empty()
-        });
-        self.receipts = self.shards.values().map(Vec::len).sum();
     }
 
     /// Takes in a receipt whose signature its core has checked when it came.
@@ -138,13 +158,19 @@ impl Placement {
             return Err(PlacementRefused::Foreign);
         }
         receipt.check()?;
-        self.insert(receipt)
+        self.insert(receipt, false)
     }
 
-    /// The placement in pages of at most 1 MiB; at least one. The first also says where its
+    /// The pages of `owner`, of at most 1 MiB each; at least one. The first also says where its
     /// holders were last seen, as far as `addresses` knows: at most [`PLACEMENT_HOLDERS_MAX`].
-    pub fn pages(&self, addresses: &[PeerAddr]) -> Vec<Bytes> {
-        let holders: BTreeSet<PeerId> = self.iter().map(|receipt| receipt.holder).collect();
+    /// Receipts for other owners, and those of version 1, cannot stand in them and are left out.
+    pub fn pages(&self, owner: PeerId, addresses: &[PeerAddr]) -> Vec<Bytes> {
+        let mut shards: BTreeMap<Name, Vec<&Receipt>> = BTreeMap::new();
+        for receipt in self.iter().filter(|receipt| is_from(receipt, owner)) {
+            shards.entry(name(receipt)).or_default().push(receipt);
+        }
+        let holders: BTreeSet<PeerId> =
+            shards.values().flatten().map(|receipt| receipt.holder).collect();
         let mut addresses: Vec<PeerAddr> = addresses
             .iter()
             .copied()
@@ -153,20 +179,18 @@ impl Placement {
         addresses.sort_unstable();
         addresses.dedup_by_key(|at| at.peer);
         addresses.truncate(PLACEMENT_HOLDERS_MAX);
+        let room = PAGE_BYTES_MAX.saturating_sub(PAGE_HEAD_BYTES_MAX);
+        let mut left = room.saturating_sub(codec::encoded_bytes(&addresses));
         let mut lists: Vec<Vec<PagedReceipt>> = vec![Vec::new()];
-        let mut room = PAGE_BYTES_MAX
-            .saturating_sub(PAGE_HEAD_BYTES_MAX)
-            .saturating_sub(codec::encoded_bytes(&addresses));
-        for receipts in self.shards.values() {
-            let mut by_holder: Vec<&Receipt> = receipts.iter().collect();
-            by_holder.sort_by_key(|receipt| receipt.holder);
-            for receipt in by_holder.into_iter().map(PagedReceipt::from) {
+        for mut receipts in shards.into_values() {
+            receipts.sort_by_key(|receipt| receipt.holder);
+            for receipt in receipts.into_iter().filter_map(PagedReceipt::of) {
                 let bytes = codec::encoded_bytes(&receipt);
-                if bytes > room {
+                if bytes > left {
                     lists.push(Vec::new());
-                    room = PAGE_BYTES_MAX.saturating_sub(PAGE_HEAD_BYTES_MAX);
+                    left = room;
                 }
-                room = room.saturating_sub(bytes);
+                left = left.saturating_sub(bytes);
                 lists.last_mut().expect("there is a first list").push(receipt);
             }
         }
@@ -175,212 +199,162 @@ impl Placement {
         let locator = self.locator;
         let page = |(number, receipts)| {
             let holders = if number == 0 { addresses.clone() } else { Vec::new() };
-            let version = PAGE_VERSION;
-            let parts = PageParts { version, locator, number, pages, holders, receipts };
-            Bytes::from(codec::encode(&parts))
+            PageParts { locator, owner, number, pages, holders, receipts }.encode()
         };
         (0..).zip(lists).map(page).collect()
     }
 
     /// `receipt` is known to be genuine.
-    fn insert(&mut self, receipt: Receipt) -> Result<Added, PlacementRefused> {
-        let full = self.receipts >= PLACEMENT_RECEIPTS_MAX;
-        let held = self.shards.entry((receipt.chunk, receipt.index)).or_default();
+    fn insert(&mut self, receipt: Receipt, wanted: bool) -> Result<Added, PlacementRefused> {
+        let name = name(&receipt);
+        if wanted {
+            self.want(name);
+        }
+        let wanted = wanted || self.wanted.of.contains_key(&name);
+        let full = self.len() >= PLACEMENT_RECEIPTS_MAX;
+        let shards = if wanted { &self.wanted } else { &self.others };
+        if full && shards.grows(&name, receipt.holder) && !(wanted && self.others.forget_one()) {
+            return Err(PlacementRefused::Full);
+        }
+        let shards = if wanted { &mut self.wanted } else { &mut self.others };
+        let owner = self.owner;
+        Ok(shards.insert(name, receipt, |receipt| rank(receipt, owner)))
+    }
+
+    /// The manifest has this shard: what is known of it makes no room from now on.
+    fn want(&mut self, name: Name) {
+        if let Some(receipts) = self.others.of.remove(&name) {
+            self.others.receipts = self.others.receipts.saturating_sub(receipts.len());
+            self.wanted.receipts = self.wanted.receipts.saturating_add(receipts.len());
+            self.wanted.of.insert(name, receipts);
+        }
+    }
+}
+
+impl Shards {
+    /// Whether a receipt of `holder` would be one more and not one instead of another.
+    fn grows(&self, name: &Name, holder: PeerId) -> bool {
+        self.of.get(name).is_none_or(|held| {
+            held.len() < HOLDERS_PER_SHARD_MAX && held.iter().all(|other| other.holder != holder)
+        })
+    }
+
+    fn insert(&mut self, name: Name, receipt: Receipt, rank: impl Fn(&Receipt) -> Rank) -> Added {
+        let held = self.of.entry(name).or_default();
+        let before = held.len();
         let known = held.iter().position(|other| other.holder == receipt.holder);
         let replaced = match known.and_then(|at| held.get(at)) {
-            Some(other) if rank(other) >= rank(&receipt) => return Ok(Added::Known),
+            Some(other) if rank(other) >= rank(&receipt) => return Added::Known,
             Some(_) => Added::Renewed,
-            None if full && held.len() < HOLDERS_PER_SHARD_MAX => {
-                if held.is_empty() {
-                    self.shards.remove(&(receipt.chunk, receipt.index));
-                }
-                return Err(PlacementRefused::Full);
-            }
             None => Added::New,
         };
         if let Some(at) = known {
             held.remove(at);
         }
-        let before = known.map_or(held.len(), |_| held.len().saturating_add(1));
         let at = held.partition_point(|other| rank(other) > rank(&receipt));
         held.insert(at, receipt);
         held.truncate(HOLDERS_PER_SHARD_MAX);
         self.receipts = self.receipts.saturating_sub(before).saturating_add(held.len());
-        Ok(if at >= HOLDERS_PER_SHARD_MAX { Added::Crowded } else { replaced })
+        if at >= HOLDERS_PER_SHARD_MAX { Added::Crowded } else { replaced }
+    }
+
+    /// Lets one receipt go, the worst of the last shard; `false` if there is none.
+    fn forget_one(&mut self) -> bool {
+        let Some(mut last) = self.of.last_entry() else { return false };
+        last.get_mut().pop();
+        if last.get().is_empty() {
+            last.remove();
+        }
+        self.receipts = self.receipts.saturating_sub(1);
+        true
     }
 }
 
+fn name(receipt: &Receipt) -> Name {
+    (receipt.chunk, receipt.index, receipt.root)
+}
+
+/// What one receipt of a shard is put before another for, first things first.
+type Rank = (bool, UnixTime, PeerId, u8, Option<PeerId>, u64, Option<UnixTime>, Signature);
+
 /// A total order, so that the outcome does not depend on who came first.
-fn rank(receipt: &Receipt) -> (UnixTime, PeerId, Hash, u64, &Signature) {
-    (receipt.lease, receipt.holder, receipt.root, receipt.length, &receipt.signature)
+fn rank(receipt: &Receipt, wanted: Option<PeerId>) -> Rank {
+    let Receipt { version, holder, owner, length, stored, until, signature, .. } = *receipt;
+    let is_wanted = wanted.is_some() && owner == wanted;
+    (is_wanted, until, holder, version, owner, length, stored, signature)
 }
 
 fn is_of(receipt: &Receipt, entry: &ChunkEntry) -> bool {
     entry.root(receipt.index) == Some(receipt.root) && entry.shard_bytes == receipt.length
 }
 
-/// A page of a placement as it is stored and sent. Its receipts are well formed and of the right
-/// object; their signatures are checked by [`Placement::add`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlacementPage {
-    /// Its number, from 0.
-    pub number: u32,
-    /// How many pages there are; 1 to [`PLACEMENT_PAGES_MAX`].
-    pub pages: u32,
-    /// Where holders were last seen: hints, dialable, and nobody's word is taken for them.
-    pub holders: Vec<PeerAddr>,
-    /// In ascending order of chunk, index and holder.
-    pub receipts: Vec<Receipt>,
-}
-
-/// Why bytes are not a page of the placement.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlacementInvalid {
-    /// Over the limit.
-    #[error("the placement page has {0} bytes; at most {PAGE_BYTES_MAX} are allowed")]
-    TooLong(usize),
-    /// It does not decode.
-    #[error("the placement page cannot be read: {0}")]
-    Undecodable(#[from] Undecodable),
-    /// Another version.
-    #[error("the placement page has version {0} and this program knows version 1")]
-    Version(u8),
-    /// Of another object.
-    #[error("the placement page is of another object")]
-    Foreign,
-    /// Page numbers that cannot be.
-    #[error("it calls itself page {number} of {pages}; there are 1 to {PLACEMENT_PAGES_MAX}")]
-    Number {
-        /// Its number, from 0.
-        number: u32,
-        /// How many it says there are.
-        pages: u32,
-    },
-    /// An address that nobody can be reached at.
-    #[error("the placement page names an address that cannot be dialled")]
-    Address,
-    /// A receipt that cannot be.
-    #[error("a receipt in the placement page cannot be: it names {0}")]
-    Wrong(#[from] Wrong),
-    /// Receipts out of order, or one twice.
-    #[error("the receipts of the placement page are not in order")]
-    Unsorted,
-}
-
-impl PlacementPage {
-    /// Parses a page that should be of the object at `locator`.
-    pub fn parse(bytes: &[u8], locator: Locator) -> Result<PlacementPage, PlacementInvalid> {
-        if bytes.len() > PAGE_BYTES_MAX {
-            return Err(PlacementInvalid::TooLong(bytes.len()));
-        }
-        let parts: PageParts = codec::decode(bytes)?;
-        if parts.version != PAGE_VERSION {
-            return Err(PlacementInvalid::Version(parts.version));
-        }
-        if parts.locator != locator {
-            return Err(PlacementInvalid::Foreign);
-        }
-        let PageParts { number, pages, .. } = parts;
-        if number >= pages || pages > PLACEMENT_PAGES_MAX {
-            return Err(PlacementInvalid::Number { number, pages });
-        }
-        if parts.holders.iter().any(|at| !is_dialable(at.addr)) {
-            return Err(PlacementInvalid::Address);
-        }
-        let order = |r: &PagedReceipt| (r.chunk, r.index, r.holder);
-        if !parts.receipts.is_sorted_by(|a, b| order(a) < order(b)) {
-            return Err(PlacementInvalid::Unsorted);
-        }
-        let receipts: Vec<Receipt> =
-            parts.receipts.into_iter().map(|receipt| receipt.whole(locator)).collect();
-        receipts.iter().try_for_each(Receipt::check)?;
-        Ok(PlacementPage { number, pages, holders: parts.holders, receipts })
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct PageParts {
-    version: u8,
-    locator: Locator,
-    number: u32,
-    pages: u32,
-    #[serde(deserialize_with = "bounded::<_, _, PLACEMENT_HOLDERS_MAX>")]
-    holders: Vec<PeerAddr>,
-    #[serde(deserialize_with = "bounded::<_, _, RECEIPTS_PER_PAGE_MAX>")]
-    receipts: Vec<PagedReceipt>,
-}
-
-/// The shortest receipt in a page has 132 bytes.
-const RECEIPTS_PER_PAGE_MAX: usize = PAGE_BYTES_MAX / 132;
-
-/// A receipt without what the page says for all of them.
-#[derive(Debug, Serialize, Deserialize)]
-struct PagedReceipt {
-    chunk: ChunkNumber,
-    index: ShardIndex,
-    holder: PeerId,
-    root: Hash,
-    length: u64,
-    lease: UnixTime,
-    #[serde(with = "codec::signature")]
-    signature: Signature,
-}
-
-impl From<&Receipt> for PagedReceipt {
-    fn from(receipt: &Receipt) -> PagedReceipt {
-        let Receipt { chunk, index, holder, root, length, lease, signature, .. } = *receipt;
-        PagedReceipt { chunk, index, holder, root, length, lease, signature }
-    }
-}
-
-impl PagedReceipt {
-    fn whole(self, locator: Locator) -> Receipt {
-        let PagedReceipt { chunk, index, holder, root, length, lease, signature } = self;
-        // The page's version is 1, whose receipts have version 1.
-        Receipt { version: 1, holder, locator, chunk, index, root, length, lease, signature }
-    }
+/// Whether it can stand in a page of `owner`.
+fn is_from(receipt: &Receipt, owner: PeerId) -> bool {
+    receipt.version == RECEIPT_VERSION && receipt.owner == Some(owner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PlacementPage;
+
+    const OWNER: PeerId = PeerId([0xff; 32]);
 
     fn receipt(shard: usize, holder: u8) -> Receipt {
         Receipt {
-            version: 1,
+            version: RECEIPT_VERSION,
             holder: PeerId([holder; 32]),
+            owner: Some(OWNER),
             locator: Locator([1; 32]),
             chunk: ChunkNumber(shard as u32 / 255),
             index: ShardIndex((shard % 255) as u8),
             root: Hash([0; 32]),
             length: u64::MAX >> 36,
-            lease: UnixTime(u64::MAX),
+            stored: Some(UnixTime(u64::MAX)),
+            until: UnixTime(u64::MAX),
             signature: [0; 64],
         }
     }
 
-    #[test]
-    fn a_placement_at_its_limit_refuses_one_more_and_fits_its_pages() {
+    fn full() -> Placement {
         let mut placement = Placement::new(Locator([1; 32]));
         for n in 0..PLACEMENT_RECEIPTS_MAX {
             let (shard, holder) = (n / HOLDERS_PER_SHARD_MAX, n % HOLDERS_PER_SHARD_MAX);
-            assert_eq!(placement.insert(receipt(shard, holder as u8)), Ok(Added::New));
+            assert_eq!(placement.insert(receipt(shard, holder as u8), false), Ok(Added::New));
         }
         assert_eq!(placement.len(), PLACEMENT_RECEIPTS_MAX);
-        let beyond = PLACEMENT_RECEIPTS_MAX / HOLDERS_PER_SHARD_MAX;
-        assert_eq!(placement.insert(receipt(beyond, 0)), Err(PlacementRefused::Full));
-        assert!(
-            !placement.shards.contains_key(&(receipt(beyond, 0).chunk, receipt(beyond, 0).index))
-        );
+        placement
+    }
+
+    #[test]
+    fn a_placement_at_its_limit_refuses_one_more_and_fits_its_pages() {
+        let mut placement = full();
+        let beyond = receipt(PLACEMENT_RECEIPTS_MAX / HOLDERS_PER_SHARD_MAX, 0);
+        assert_eq!(placement.insert(beyond.clone(), false), Err(PlacementRefused::Full));
+        assert!(placement.shard(beyond.chunk, beyond.index, beyond.root).is_empty());
         // A better receipt for a shard with all its holders still takes a place.
-        assert_eq!(placement.insert(receipt(0, 9)), Ok(Added::New));
+        assert_eq!(placement.insert(receipt(0, 9), false), Ok(Added::New));
         assert_eq!(placement.len(), PLACEMENT_RECEIPTS_MAX);
-        let pages = placement.pages(&[]);
+        let pages = placement.pages(OWNER, &[]);
         assert!(pages.iter().all(|page| page.len() <= PAGE_BYTES_MAX));
-        let read: usize = pages
-            .iter()
-            .map(|page| PlacementPage::parse(page, Locator([1; 32])).unwrap().receipts.len())
-            .sum();
+        let parse = |page: &Bytes| PlacementPage::parse(page, Locator([1; 32]), OWNER).unwrap();
+        let read: usize = pages.iter().map(|page| parse(page).receipts.len()).sum();
         assert_eq!(read, PLACEMENT_RECEIPTS_MAX);
+    }
+
+    #[test]
+    fn at_its_limit_what_is_wanted_takes_the_place_of_what_nobody_asked_for() {
+        let mut placement = full();
+        let wanted = |shard, holder| Receipt { root: Hash([7; 32]), ..receipt(shard, holder) };
+        assert_eq!(placement.insert(wanted(0, 0), false), Err(PlacementRefused::Full));
+        assert_eq!(placement.insert(wanted(0, 0), true), Ok(Added::New));
+        assert_eq!(placement.insert(wanted(0, 1), false), Ok(Added::New), "it is known as wanted");
+        assert_eq!(placement.len(), PLACEMENT_RECEIPTS_MAX);
+        let Receipt { chunk, index, root, .. } = wanted(0, 0);
+        assert_eq!(placement.shard(chunk, index, root).len(), 2);
+        // The shard at the end has made room, the first with another root has not.
+        let last = receipt(PLACEMENT_RECEIPTS_MAX / HOLDERS_PER_SHARD_MAX - 1, 0);
+        assert_eq!(placement.shard(last.chunk, last.index, last.root).len(), 6);
+        assert_eq!(placement.shard(chunk, index, Hash([0; 32])).len(), HOLDERS_PER_SHARD_MAX);
     }
 }

@@ -56,9 +56,13 @@ impl FrameReader {
             return Err(PeerSent::ProtocolLength(length));
         }
         let Some(id) = self.headed::<1>(usize::from(length)) else { return Ok(None) };
-        let unknown =
-            || PeerSent::UnknownProtocol(escaped(&String::from_utf8_lossy(&id)).to_string());
-        Protocol::from_id(&id).ok_or_else(unknown).map(Some)
+        if let Some(protocol) = Protocol::from_id(&id) {
+            return Ok(Some(protocol));
+        }
+        Err(match Protocol::any_version(&id) {
+            Some((protocol, theirs)) => PeerSent::OtherVersion { protocol, theirs },
+            None => PeerSent::UnknownProtocol(escaped(&String::from_utf8_lossy(&id)).to_string()),
+        })
     }
 
     /// The next frame's body, at most `limit` bytes; `what` names it in errors.

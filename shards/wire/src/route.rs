@@ -4,10 +4,12 @@ use pangea_base::{Locator, PeerAddr, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::bounded;
+use crate::grant::{self, GRANT_VERSION};
 use crate::limits::{GRANTS_MAX, PEERS_MAX};
-use crate::{Grant, Message, StoreRefusal, Wrong};
+use crate::receipt::check_lease;
+use crate::{Grant, Message, Protocol, StoreRefusal, Wrong};
 
-/// Asked on `/pangea/route/1.0.0` (P10).
+/// Asked on `/pangea/route/2.0.0` (P10).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteRequest {
     /// Who could keep so many bytes, and will you?
@@ -16,17 +18,21 @@ pub enum RouteRequest {
         locator: Locator,
         /// Bytes wanted from each holder.
         bytes: u64,
-        /// To be kept until then.
-        lease: UnixTime,
+        /// To be kept for so many seconds; 1 to [`crate::limits::LEASE_SECONDS_MAX`].
+        lease_seconds: u64,
+        /// The asker's clock, to tell how far the two are apart. Nothing is counted from it.
+        now: UnixTime,
     },
 }
 
 impl Message for RouteRequest {
     const NAME: &'static str = "route request";
+    const PROTOCOL: Protocol = Protocol::Route;
     const BYTES_MAX: usize = 128;
 
     fn check(&self) -> Result<(), Wrong> {
-        Ok(())
+        let RouteRequest::FindRoutes { lease_seconds, .. } = self;
+        check_lease(*lease_seconds)
     }
 }
 
@@ -41,10 +47,13 @@ pub struct RouteResponse {
     pub grants: Vec<Grant>,
     /// Why the answering node gives no grant of its own, if it gives none.
     pub refusal: Option<StoreRefusal>,
+    /// The answering node's clock, to tell how far the two are apart.
+    pub now: UnixTime,
 }
 
 impl Message for RouteResponse {
     const NAME: &'static str = "route response";
+    const PROTOCOL: Protocol = Protocol::Route;
     const BYTES_MAX: usize = 32 * 1024;
 
     fn check(&self) -> Result<(), Wrong> {
@@ -53,9 +62,22 @@ impl Message for RouteResponse {
         self.peers.iter().try_for_each(|peer| check_dialable(peer.addr))?;
         self.grants.iter().try_for_each(Grant::check)
     }
+
+    /// The version of the first grant, behind the peers.
+    fn other_version(body: &[u8]) -> Option<Wrong> {
+        #[derive(Deserialize)]
+        struct Begins {
+            #[serde(rename = "peers", deserialize_with = "bounded::<_, _, PEERS_MAX>")]
+            _peers: Vec<PeerAddr>,
+            grants: u64,
+        }
+        let (begins, rest) = postcard::take_from_bytes::<Begins>(body).ok()?;
+        let version = *rest.first().filter(|_| begins.grants > 0)?;
+        (version != GRANT_VERSION).then(|| grant::version_wrong(version))
+    }
 }
 
-/// Asked on `/pangea/ping/1.0.0`.
+/// Asked on `/pangea/ping/2.0.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
     /// To be returned.
@@ -64,6 +86,7 @@ pub struct Ping {
 
 impl Message for Ping {
     const NAME: &'static str = "ping";
+    const PROTOCOL: Protocol = Protocol::Ping;
     const BYTES_MAX: usize = 16;
 
     fn check(&self) -> Result<(), Wrong> {
@@ -76,17 +99,20 @@ impl Message for Ping {
 pub struct Pong {
     /// As asked.
     pub nonce: [u8; 16],
-    /// Of the protocols: 1.
+    /// Of the protocols: [`crate::VERSION`].
     pub version: u16,
     /// Bytes that the node offers in all.
     pub capacity_bytes: u64,
     /// Bytes of it in use.
     pub used_bytes: u64,
+    /// The answering node's clock, to tell how far the two are apart.
+    pub now: UnixTime,
 }
 
 impl Message for Pong {
     const NAME: &'static str = "pong";
-    const BYTES_MAX: usize = 48;
+    const PROTOCOL: Protocol = Protocol::Ping;
+    const BYTES_MAX: usize = 64;
 
     fn check(&self) -> Result<(), Wrong> {
         Ok(())

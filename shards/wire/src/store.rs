@@ -1,11 +1,12 @@
-use pangea_base::{Code, Hash, Locator, ManifestId, ShardKey, UnixTime};
+use pangea_base::{Code, Hash, Locator, ManifestId, ShardKey};
 use serde::{Deserialize, Serialize};
 
+use crate::grant::{self, GRANT_VERSION};
 use crate::limits::{PAGE_BYTES_MAX, PLACEMENT_PAGES_MAX, ROOT_BYTES_MAX, SHARD_BYTES_MAX};
-use crate::receipt::check_shard;
-use crate::{AuthChallenge, AuthRefused, Message, Receipt, Wrong};
+use crate::receipt::{self, RECEIPT_VERSION, check_lease, check_shard};
+use crate::{AuthChallenge, Message, Protocol, Receipt, StoreRefusal, Wrong};
 
-/// Asked on `/pangea/store/1.0.0`; the body follows on the stream.
+/// Asked on `/pangea/store/2.0.0`; the body follows on the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreRequest {
     /// Then units (see `format.md`), then a frame with [`StoreTrailer`].
@@ -27,8 +28,9 @@ pub struct ShardHeader {
     pub code: Code,
     /// It will have at most so many bytes; 1 to [`SHARD_BYTES_MAX`].
     pub length_max: u64,
-    /// To be kept until then.
-    pub lease: UnixTime,
+    /// To be kept for so many seconds by the holder's clock; 1 to
+    /// [`crate::limits::LEASE_SECONDS_MAX`].
+    pub lease_seconds: u64,
 }
 
 /// The beginning of a manifest page.
@@ -71,7 +73,7 @@ impl ManifestPage {
     }
 }
 
-/// The beginning of a placement page.
+/// The beginning of a placement page. Its owner is the peer that asks, as TLS proved it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementHeader {
     /// By what right.
@@ -106,6 +108,7 @@ impl StoreRequest {
 
 impl Message for StoreRequest {
     const NAME: &'static str = "store request";
+    const PROTOCOL: Protocol = Protocol::Store;
     const BYTES_MAX: usize = 512;
 
     fn check(&self) -> Result<(), Wrong> {
@@ -122,11 +125,22 @@ impl Message for StoreRequest {
             }
         }
     }
+
+    /// The version of its grant, which every kind begins with.
+    fn other_version(body: &[u8]) -> Option<Wrong> {
+        match body {
+            [0..=2, version, ..] if *version != GRANT_VERSION => {
+                Some(grant::version_wrong(*version))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl ShardHeader {
     fn check(&self) -> Result<(), Wrong> {
         check_shard(self.key.chunk, self.key.index, self.length_max)?;
+        check_lease(self.lease_seconds)?;
         let (index, shards) = (self.key.index.0, self.code.n());
         if usize::from(index) >= shards {
             return Err(Wrong::Index { index, shards });
@@ -158,6 +172,7 @@ pub struct StoreTrailer {
 
 impl Message for StoreTrailer {
     const NAME: &'static str = "shard trailer";
+    const PROTOCOL: Protocol = Protocol::Store;
     const BYTES_MAX: usize = 48;
 
     fn check(&self) -> Result<(), Wrong> {
@@ -182,65 +197,23 @@ pub enum StoreResponse {
 
 impl Message for StoreResponse {
     const NAME: &'static str = "store response";
+    const PROTOCOL: Protocol = Protocol::Store;
     const BYTES_MAX: usize = 256;
 
     fn check(&self) -> Result<(), Wrong> {
         match self {
-            StoreResponse::Stored(receipt) => receipt.check(),
+            StoreResponse::Stored(receipt) => receipt.check_answer(),
             StoreResponse::BlobStored | StoreResponse::Refused(_) => Ok(()),
         }
     }
-}
 
-/// Why a holder does not store something; the texts complete "the holder says: …".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum StoreRefusal {
-    /// It keeps nothing for others, or not for this peer.
-    #[error("it accepts nothing from this peer")]
-    NotAccepting,
-    /// The peer, or its network, has its share already.
-    #[error("this peer has used up its share of {limit} bytes there")]
-    OverQuota {
-        /// The share in bytes.
-        limit: u64,
-    },
-    /// The grant or its proof.
-    #[error("the grant was not accepted: {0}")]
-    BadGrant(AuthRefused),
-    /// More than the grant allows.
-    #[error("the grant allows {limit} bytes in all and this would be more")]
-    OverGrant {
-        /// What the grant allows.
-        limit: u64,
-    },
-    /// The bytes that arrived do not have the hash that was announced.
-    #[error("what arrived does not have the hash that was announced")]
-    RootMismatch,
-    /// Longer than announced or allowed.
-    #[error("it was longer than the {limit} bytes allowed")]
-    TooLong {
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// The request broke the protocol.
-    #[error("it did not understand the request")]
-    BadRequest,
-    /// No space.
-    #[error("its disk or its capacity is full")]
-    Full,
-    /// Too much to do now.
-    #[error("it is busy; try later or elsewhere")]
-    Busy,
-    /// It has other bytes under that name.
-    #[error("it holds a different shard under that name")]
-    AlreadyHeldDifferent,
-    /// Nothing came for too long, or too slowly.
-    #[error("the data came too slowly")]
-    TooSlow,
-    /// It is about to stop.
-    #[error("it is shutting down")]
-    Stopping,
-    /// Its disk failed, or another fault of its own.
-    #[error("it failed with a fault of its own; try elsewhere")]
-    Internal,
+    /// The version of its receipt.
+    fn other_version(body: &[u8]) -> Option<Wrong> {
+        match body {
+            [0, version, ..] if *version != RECEIPT_VERSION => {
+                Some(receipt::version_wrong(*version))
+            }
+            _ => None,
+        }
+    }
 }

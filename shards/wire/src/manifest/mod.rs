@@ -9,7 +9,7 @@ mod read;
 mod seal;
 mod write;
 
-use pangea_base::{ChunkNumber, Hash};
+use pangea_base::{ChunkNumber, Hash, PeerId};
 use serde::{Deserialize, Serialize};
 
 pub use read::{ManifestReader, ManifestWalk, Step};
@@ -27,6 +27,8 @@ const _: () = assert!(MANIFEST_DEPTH_MAX == 3, "root, index, leaf: see Level");
 pub struct Object {
     /// Its name, sealed under a key of its own: a verify link does not show it.
     pub label: Option<Label>,
+    /// Who puts it: whose shards and placement pages a reader looks for.
+    pub owner: Option<PeerId>,
     /// Its chunks in order; at least one, and an empty one only alone.
     pub chunks: Vec<ChunkEntry>,
 }
@@ -92,7 +94,25 @@ struct RootParts {
     chunk_count: u32,
     #[serde(deserialize_with = "sealed_label")]
     label: Option<Vec<u8>>,
+    owner: Option<PeerId>,
     body: RootBody,
+}
+
+/// The root page of version 1 as it is sealed.
+#[derive(Debug, Serialize, Deserialize)]
+struct OldRootParts {
+    plaintext_bytes: u64,
+    chunk_count: u32,
+    #[serde(deserialize_with = "sealed_label")]
+    label: Option<Vec<u8>>,
+    body: RootBody,
+}
+
+impl From<OldRootParts> for RootParts {
+    fn from(old: OldRootParts) -> RootParts {
+        let OldRootParts { plaintext_bytes, chunk_count, label, body } = old;
+        RootParts { plaintext_bytes, chunk_count, label, owner: None, body }
+    }
 }
 
 const CHUNK_LIST_MAX: usize = CHUNKS_MAX as usize;
@@ -144,7 +164,7 @@ pub enum ManifestInvalid {
     #[error("the manifest page is too short to be one")]
     TooShort,
     /// Another version.
-    #[error("the manifest has version {0} and this program knows version 1")]
+    #[error("the manifest has version {0}, this program knows versions 1 and 2")]
     Version(u8),
     /// The key of the link does not open it.
     #[error("the link's key does not open the manifest: the link was put together wrongly")]

@@ -1,8 +1,9 @@
-use pangea_base::{ChunkNumber, Hash, ManifestId, ReadKey, VerifyKey};
+use pangea_base::{ChunkNumber, Hash, ManifestId, PeerId, ReadKey, VerifyKey};
 
-use super::seal::{self, PageSealer, Salt, VERSION};
+use super::seal::{self, PageSealer, Salt, VERSION, VERSION_OLD};
 use super::{
-    Contents, IndexParts, LeafParts, Level, ManifestInvalid, PageRef, RefParts, RootBody, RootParts,
+    Contents, IndexParts, LeafParts, Level, ManifestInvalid, OldRootParts, PageRef, RefParts,
+    RootBody, RootParts,
 };
 use crate::limits::{CHUNKS_MAX, PAGE_BYTES_MAX, ROOT_BYTES_MAX};
 use crate::{ChunkEntry, ChunkParts, Label, codec};
@@ -15,6 +16,7 @@ pub struct ManifestReader {
     plaintext_bytes: u64,
     chunk_count: u32,
     label: Option<Vec<u8>>,
+    owner: Option<PeerId>,
     top: Contents,
 }
 
@@ -39,14 +41,18 @@ impl ManifestReader {
         if Hash::of(bytes).0 != id.0 {
             return Err(ManifestInvalid::OtherRoot);
         }
-        let (version, rest) = bytes.split_first().ok_or(ManifestInvalid::TooShort)?;
-        if *version != VERSION {
-            return Err(ManifestInvalid::Version(*version));
+        let (&version, rest) = bytes.split_first().ok_or(ManifestInvalid::TooShort)?;
+        if !matches!(version, VERSION | VERSION_OLD) {
+            return Err(ManifestInvalid::Version(version));
         }
         let (salt, sealed): (&Salt, _) =
             rest.split_first_chunk().ok_or(ManifestInvalid::TooShort)?;
-        let sealer = PageSealer::new(key, *salt);
-        let parts: RootParts = codec::decode(&sealer.open(Level::Root, 0, sealed)?)?;
+        let sealer = PageSealer::new(key, version, *salt);
+        let opened = sealer.open(Level::Root, 0, sealed)?;
+        let parts = match version {
+            VERSION_OLD => codec::decode::<OldRootParts>(&opened)?.into(),
+            _ => codec::decode::<RootParts>(&opened)?,
+        };
         let (chunk_count, plaintext_bytes) = (parts.chunk_count, parts.plaintext_bytes);
         if chunk_count == 0 || chunk_count > CHUNKS_MAX {
             return Err(ManifestInvalid::ChunkCount(chunk_count));
@@ -57,7 +63,8 @@ impl ManifestReader {
             RootBody::Leaves(pages) => page_list(pages, under, Level::Leaf)?,
             RootBody::Indexes(pages) => page_list(pages, under, Level::Index)?,
         };
-        Ok(ManifestReader { sealer, plaintext_bytes, chunk_count, label: parts.label, top })
+        let RootParts { label, owner, .. } = parts;
+        Ok(ManifestReader { sealer, plaintext_bytes, chunk_count, label, owner, top })
     }
 
     /// Bytes of the object: the sum over all its chunks.
@@ -70,6 +77,12 @@ impl ManifestReader {
         self.chunk_count
     }
 
+    /// Who put the object: whose placement pages and shards to look for. `None` if the manifest
+    /// does not say, as those of version 1.
+    pub fn owner(&self) -> Option<PeerId> {
+        self.owner
+    }
+
     /// What the root page holds.
     pub fn top(&self) -> &Contents {
         &self.top
@@ -78,7 +91,7 @@ impl ManifestReader {
     /// The object's name, if it has one.
     pub fn label(&self, key: &ReadKey) -> Result<Option<Label>, ManifestInvalid> {
         let open =
-            |sealed: &Vec<u8>| seal::open_label(&key.content_key(), self.sealer.salt(), sealed);
+            |sealed: &Vec<u8>| seal::open_label(&key.content_key(), self.sealer.place(), sealed);
         self.label.as_ref().map(open).transpose()
     }
 

@@ -8,7 +8,10 @@ use super::{Level, ManifestInvalid};
 use crate::Label;
 use crate::limits::LABEL_BYTES_MAX;
 
-pub(super) const VERSION: u8 = 1;
+/// The version that is written.
+pub(super) const VERSION: u8 = 2;
+/// The version that is read too: its root does not say who the owner is.
+pub(super) const VERSION_OLD: u8 = 1;
 pub(super) const SALT_BYTES: usize = 16;
 pub(super) const TAG_BYTES: usize = 16;
 /// Length byte and text, padded so that the length of a name does not show; and the tag.
@@ -20,20 +23,28 @@ pub(super) type Salt = [u8; SALT_BYTES];
 /// manifest under the same key.
 pub(super) struct PageSealer {
     key: Secret,
-    salt: Salt,
+    place: Place,
+}
+
+/// What all pages of one manifest, and its label, are sealed with beside their key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Of the manifest; authenticated with every page, so that none passes for one of another.
+    pub(super) version: u8,
+    pub(super) salt: Salt,
 }
 
 impl PageSealer {
-    pub(super) fn new(key: &VerifyKey, salt: Salt) -> PageSealer {
-        PageSealer { key: key.manifest_key(), salt }
+    pub(super) fn new(key: &VerifyKey, version: u8, salt: Salt) -> PageSealer {
+        PageSealer { key: key.manifest_key(), place: Place { version, salt } }
     }
 
-    pub(super) fn salt(&self) -> &Salt {
-        &self.salt
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn seal(&self, level: Level, number: u32, page: &mut Vec<u8>) {
-        seal(&self.key, &self.salt, level, number, page);
+        seal(&self.key, &self.place, level, number, page);
     }
 
     pub(super) fn open(
@@ -42,7 +53,7 @@ impl PageSealer {
         number: u32,
         sealed: &[u8],
     ) -> Result<Vec<u8>, ManifestInvalid> {
-        open(&self.key, &self.salt, level, number, sealed).ok_or(ManifestInvalid::Key)
+        open(&self.key, &self.place, level, number, sealed).ok_or(ManifestInvalid::Key)
     }
 }
 
@@ -52,24 +63,24 @@ impl std::fmt::Debug for PageSealer {
     }
 }
 
-pub(super) fn seal_label(key: &ContentKey, salt: &Salt, label: &Label) -> Vec<u8> {
+pub(super) fn seal_label(key: &ContentKey, place: &Place, label: &Label) -> Vec<u8> {
     let text = label.as_str().as_bytes();
     let mut page = vec![u8::try_from(text.len()).expect("a label has at most 255 bytes")];
     page.extend_from_slice(text);
     page.resize(LABEL_BYTES_MAX.saturating_add(1), 0);
-    seal(&key.label_key(), salt, Level::Label, 0, &mut page);
+    seal(&key.label_key(), place, Level::Label, 0, &mut page);
     page
 }
 
 pub(super) fn open_label(
     key: &ContentKey,
-    salt: &Salt,
+    place: &Place,
     sealed: &[u8],
 ) -> Result<Label, ManifestInvalid> {
     if sealed.len() != SEALED_LABEL_BYTES {
         return Err(ManifestInvalid::SealedLabel);
     }
-    let page = open(&key.label_key(), salt, Level::Label, 0, sealed)
+    let page = open(&key.label_key(), place, Level::Label, 0, sealed)
         .ok_or(ManifestInvalid::SealedLabel)?;
     let (length, padded) = page.split_first().ok_or(ManifestInvalid::SealedLabel)?;
     let (text, padding) =
@@ -80,15 +91,16 @@ pub(super) fn open_label(
     Ok(Label::from_bytes(text)?)
 }
 
-fn seal(key: &Secret, salt: &Salt, level: Level, number: u32, page: &mut Vec<u8>) {
+fn seal(key: &Secret, place: &Place, level: Level, number: u32, page: &mut Vec<u8>) {
     cipher(key)
-        .encrypt_in_place(&nonce(salt, level, number), &[VERSION], page)
+        .encrypt_in_place(&nonce(&place.salt, level, number), &[place.version], page)
         .expect("a page is far below the cipher's limit");
 }
 
-fn open(key: &Secret, salt: &Salt, level: Level, number: u32, sealed: &[u8]) -> Option<Vec<u8>> {
+fn open(key: &Secret, place: &Place, level: Level, number: u32, sealed: &[u8]) -> Option<Vec<u8>> {
     let mut page = sealed.to_vec();
-    cipher(key).decrypt_in_place(&nonce(salt, level, number), &[VERSION], &mut page).ok()?;
+    let nonce = nonce(&place.salt, level, number);
+    cipher(key).decrypt_in_place(&nonce, &[place.version], &mut page).ok()?;
     Some(page)
 }
 
@@ -109,6 +121,6 @@ fn nonce(salt: &Salt, level: Level, number: u32) -> XNonce {
 
 /// Seals any bytes as a label, for labels that [`seal_label`] cannot make.
 #[cfg(test)]
-pub(super) fn tests_seal(key: &Secret, salt: &Salt, page: &mut Vec<u8>) {
-    seal(key, salt, Level::Label, 0, page);
+pub(super) fn tests_seal(key: &Secret, place: &Place, page: &mut Vec<u8>) {
+    seal(key, place, Level::Label, 0, page);
 }

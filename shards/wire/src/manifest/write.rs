@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use pangea_base::{ContentKey, Entropy, Hash, ManifestId, ReadKey};
+use pangea_base::{ContentKey, Entropy, Hash, ManifestId, PeerId, ReadKey};
 
 use super::seal::{self, PageSealer, TAG_BYTES, VERSION};
 use super::{Level, Object, RefParts};
@@ -8,8 +8,9 @@ use crate::{ChunkEntry, Label, codec};
 
 /// Version, salt and tag around a root page.
 const ROOT_OVERHEAD_BYTES: usize = 1 + seal::SALT_BYTES + TAG_BYTES;
-/// Room for what stands before the list in a page: lengths, counts, the sealed label.
-const HEAD_BYTES_MAX: usize = 32 + seal::SEALED_LABEL_BYTES;
+/// Room for what stands before the list in a page: lengths, counts, the owner, the sealed
+/// label.
+const HEAD_BYTES_MAX: usize = 32 + 33 + seal::SEALED_LABEL_BYTES;
 
 /// Bytes of a list that fit a page; smaller in tests, to reach every depth with few chunks.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +72,7 @@ pub fn seal_manifest(
     key: &ReadKey,
     entropy: &mut Entropy,
 ) -> Result<SealedManifest, SealFailed> {
-    let mut writer = ManifestWriter::new(key, entropy);
+    let mut writer = ManifestWriter::new(key, object.owner, entropy);
     let mut pages = Vec::new();
     for chunk in &object.chunks {
         pages.extend(writer.push(chunk)?);
@@ -87,6 +88,7 @@ pub fn seal_manifest(
 pub struct ManifestWriter {
     sealer: PageSealer,
     content_key: ContentKey,
+    owner: Option<PeerId>,
     budget: Budget,
     leaf: List,
     leaves: Vec<RefParts>,
@@ -122,19 +124,21 @@ impl List {
 }
 
 impl ManifestWriter {
-    /// An object without chunks so far. The salt is drawn from `entropy`.
-    pub fn new(key: &ReadKey, entropy: &mut Entropy) -> ManifestWriter {
-        ManifestWriter::with_budget(key, entropy, BUDGET)
+    /// An object without chunks so far, put by `owner`. The salt is drawn from `entropy`.
+    pub fn new(key: &ReadKey, owner: Option<PeerId>, entropy: &mut Entropy) -> ManifestWriter {
+        ManifestWriter::with_budget(key, owner, entropy, BUDGET)
     }
 
     pub(super) fn with_budget(
         key: &ReadKey,
+        owner: Option<PeerId>,
         entropy: &mut Entropy,
         budget: Budget,
     ) -> ManifestWriter {
         ManifestWriter {
-            sealer: PageSealer::new(&key.verify_key(), entropy.array()),
+            sealer: PageSealer::new(&key.verify_key(), VERSION, entropy.array()),
             content_key: key.content_key(),
+            owner,
             budget,
             leaf: List::default(),
             leaves: Vec::new(),
@@ -168,8 +172,8 @@ impl ManifestWriter {
         if self.chunk_count == 0 {
             return Err(SealFailed::NoChunks);
         }
-        let label = label.map(|l| seal::seal_label(&self.content_key, self.sealer.salt(), l));
-        let mut root = codec::encode(&(self.plaintext_bytes, self.chunk_count, label));
+        let label = label.map(|l| seal::seal_label(&self.content_key, self.sealer.place(), l));
+        let mut root = codec::encode(&(self.plaintext_bytes, self.chunk_count, label, self.owner));
         let mut pages = Vec::new();
         let (kind, list) = if self.leaves.is_empty() && self.leaf.fits(&[], self.budget.root) {
             (0u32, std::mem::take(&mut self.leaf))
@@ -181,7 +185,7 @@ impl ManifestWriter {
         root.extend_from_slice(&codec::encode(&kind));
         root.extend_from_slice(&list.encoded());
         self.sealer.seal(Level::Root, 0, &mut root);
-        let root = [&[VERSION][..], self.sealer.salt(), &root].concat();
+        let root = [&[VERSION][..], &self.sealer.place().salt, &root].concat();
         assert!(root.len() <= ROOT_BYTES_MAX, "the budget keeps a root page below its limit");
         Ok(SealedManifest { id: ManifestId(Hash::of(&root).0), root: root.into(), pages })
     }
