@@ -120,7 +120,8 @@ pub enum FileOp {
         /// The name it takes.
         to: FileName,
     },
-    /// The files directly below a directory: [`FileValue::Names`]; none if it does not exist.
+    /// What is directly below a directory and has a name that could be ours:
+    /// [`FileValue::Names`]; nothing if it does not exist.
     List {
         /// Which directory.
         directory: FileName,
@@ -141,8 +142,20 @@ pub enum FileValue {
     },
     /// How many bytes were read or written.
     Bytes(u32),
-    /// File names with their lengths, in no order.
-    Names(Vec<(FileName, u64)>),
+    /// Names with what they are of, in no order.
+    Names(Vec<(FileName, Listed)>),
+}
+
+/// What has a name in a directory. Only a file may be opened: whatever else bears the name of one
+/// of ours is somebody else's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    /// A regular file and its length in bytes.
+    File(u64),
+    /// A directory.
+    Directory,
+    /// A link, a pipe, a socket, a device.
+    Other,
 }
 
 /// Why an operation failed, as a value that can be kept, compared and simulated.

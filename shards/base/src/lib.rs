@@ -12,6 +12,7 @@ mod groups;
 mod identity;
 mod ids;
 mod keys;
+mod network;
 #[allow(unsafe_code)]
 mod page;
 mod sync;
@@ -31,5 +32,6 @@ pub use ids::{
     UnixTime,
 };
 pub use keys::{ContentKey, ReadKey, Secret, VerifyKey};
+pub use network::{CORES_MAX, Prefix};
 pub use page::{NoPage, PAGE_ALIGN, Page, PagePool, release_free_memory};
 pub use wake::Wake;

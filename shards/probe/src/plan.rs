@@ -1,11 +1,10 @@
 use std::time::Duration;
 
+pub use pangea_base::CORES_MAX;
+
 use crate::budget::{self, Budget, MEMORY_USABLE_MIN};
 use crate::hardware::{Hardware, Tried};
 use crate::text::size;
-
-/// The most cores a node uses; a core's number has to fit the first byte of a connection id.
-pub const CORES_MAX: usize = 128;
 
 /// From this much usable memory on, the plan is [`MemoryTier::Large`]: 15 GiB, so that a machine
 /// sold with 16, which shows a little less, is one.

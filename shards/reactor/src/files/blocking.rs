@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pangea_base::file::{FileFault, FileName, FileValue, OpenMode};
+use pangea_base::file::{FileFault, FileName, FileValue, Listed, OpenMode};
 use pangea_base::{PAGE_ALIGN, Page};
 
 /// An open file and how it is accessed.
@@ -280,8 +280,9 @@ fn punch(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The files directly below, without what is no name of ours (a stranger's file, lost+found).
-fn list(path: &Path, directory: &FileName) -> io::Result<Vec<(FileName, u64)>> {
+/// What is directly below, without what is no name of ours (a stranger's file, lost+found). No
+/// link is followed: it is listed as what it is.
+fn list(path: &Path, directory: &FileName) -> io::Result<Vec<(FileName, Listed)>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -294,17 +295,25 @@ fn list(path: &Path, directory: &FileName) -> io::Result<Vec<(FileName, u64)>> {
             continue;
         };
         match entry.metadata() {
-            Ok(facts) if facts.is_file() => {
+            Ok(facts) => {
                 let name = FileName::new(format!("{}/{name}", directory.as_str()));
-                names.push((name, facts.len()));
+                names.push((name, listed(&facts)));
             }
-            Ok(_) => {}
             // Removed between being listed and being looked at.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     Ok(names)
+}
+
+fn listed(facts: &fs::Metadata) -> Listed {
+    let kind = facts.file_type();
+    match () {
+        () if kind.is_file() => Listed::File(facts.len()),
+        () if kind.is_dir() => Listed::Directory,
+        () => Listed::Other,
+    }
 }
 
 fn is_ours(name: &str) -> bool {

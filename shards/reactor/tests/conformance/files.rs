@@ -1,7 +1,9 @@
 //! Files: what is written is read, what fails is a value, and the page always comes back.
 
 use pangea_base::PagePool;
-use pangea_base::file::{FileFault, FileId, FileOp, FileRequest, FileValue, OpenMode};
+use pangea_base::file::{
+    FileFault, FileId, FileName, FileOp, FileRequest, FileValue, Listed, OpenMode,
+};
 use pangea_reactor::{DriverChoice, FILES_IN_FLIGHT_MAX, Park};
 
 use crate::support::{Node, name, on_both, page_of};
@@ -15,6 +17,8 @@ on_both!(
     a_closed_file_is_a_fault_and_its_page_comes_back,
     files_are_listed_renamed_and_removed,
     strangers_files_are_not_listed,
+    #[cfg(unix)]
+    what_is_no_regular_file_is_listed_as_that_and_no_link_is_followed,
     punched_and_reserved_space,
     an_adopted_file_is_read_and_written,
     an_output_is_emptied_first,
@@ -136,8 +140,8 @@ fn files_are_listed_renamed_and_removed(choice: DriverChoice) {
     let op = FileOp::Rename { from: name("d/below/three"), to: name("d/one") };
     assert_eq!(node.value(op), Ok(FileValue::Done));
     assert_eq!(node.value(FileOp::Remove { name: name("d/two") }), Ok(FileValue::Done));
-    let names = node.value(FileOp::List { directory: name("d") });
-    assert_eq!(names, Ok(FileValue::Names(vec![(name("d/one"), 4096)])));
+    let expected = [(name("d/below"), Listed::Directory), (name("d/one"), Listed::File(4096))];
+    assert_eq!(listed(&mut node, "d"), expected);
 }
 
 fn strangers_files_are_not_listed(choice: DriverChoice) {
@@ -147,8 +151,39 @@ fn strangers_files_are_not_listed(choice: DriverChoice) {
         std::fs::write(dir.path().join("d").join(stranger), b"123").unwrap();
     }
     let mut node = Node::in_dir(choice, dir.path());
-    let names = node.value(FileOp::List { directory: name("d") });
-    assert_eq!(names, Ok(FileValue::Names(vec![(name("d/ours-1.x"), 3)])));
+    assert_eq!(listed(&mut node, "d"), [(name("d/ours-1.x"), Listed::File(3))]);
+}
+
+#[cfg(unix)]
+fn what_is_no_regular_file_is_listed_as_that_and_no_link_is_followed(choice: DriverChoice) {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("d");
+    std::fs::create_dir_all(below.join("extent-1")).unwrap();
+    std::fs::write(dir.path().join("elsewhere"), b"1234").unwrap();
+    std::os::unix::fs::symlink("../elsewhere", below.join("extent-2")).unwrap();
+    std::os::unix::fs::symlink("nowhere", below.join("extent-3")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(below.join("extent-4")).unwrap();
+    std::fs::write(below.join("extent-5"), b"12345").unwrap();
+    let mut node = Node::in_dir(choice, dir.path());
+    let expected = [
+        (name("d/extent-1"), Listed::Directory),
+        (name("d/extent-2"), Listed::Other),
+        (name("d/extent-3"), Listed::Other),
+        (name("d/extent-4"), Listed::Other),
+        (name("d/extent-5"), Listed::File(5)),
+    ];
+    assert_eq!(listed(&mut node, "d"), expected);
+}
+
+/// What is directly below a directory, in the order of the names.
+fn listed(node: &mut Node, directory: &str) -> Vec<(FileName, Listed)> {
+    match node.value(FileOp::List { directory: name(directory) }) {
+        Ok(FileValue::Names(mut names)) => {
+            names.sort_by(|a, b| a.0.cmp(&b.0));
+            names
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn punched_and_reserved_space(choice: DriverChoice) {
