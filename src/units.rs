@@ -7,6 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use pangea_base::UnixTime;
+use time::OffsetDateTime;
+
 /// Bytes, written as a number with an optional unit: `4096`, `500MB`, `1.5GiB`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size(pub u64);
@@ -152,6 +155,14 @@ pub fn time(span: Duration) -> String {
     }
 }
 
+/// `2027-01-15 08:00 UTC`. What no calendar of ours knows is shown in seconds since 1970.
+pub fn date(at: UnixTime) -> String {
+    let known = i64::try_from(at.0).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    let Some(at) = known else { return format!("second {} since 1970", at.0) };
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", at.hour(), at.minute())
+}
+
 fn two_parts(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
     if small == 0 {
         format!("{large} {large_unit}")
@@ -225,6 +236,10 @@ mod tests {
         assert_eq!(time(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(time(Duration::from_secs(7500)), "2 h 5 min");
         assert_eq!(time(Duration::from_secs(30 * 86400)), "30 d");
+        assert_eq!(date(UnixTime(0)), "1970-01-01 00:00 UTC");
+        assert_eq!(date(UnixTime(1_800_000_000)), "2027-01-15 08:00 UTC");
+        assert_eq!(date(UnixTime(4_330_000_000)), "2107-03-19 17:46 UTC");
+        assert_eq!(date(UnixTime(u64::MAX)), "second 18446744073709551615 since 1970");
         assert_eq!(rate(118_000_000, Duration::from_secs(1)), "118 MB/s");
         assert_eq!(rate(1, Duration::ZERO), "-");
     }

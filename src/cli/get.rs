@@ -16,7 +16,7 @@ use super::screen::{Screen, seconds, troubles_json};
 use super::stop::Stop;
 use crate::client::{Flow, GetOptions, GetReport, Sink};
 use crate::output::{Access, OutputFailed, OutputFile, Replace};
-use crate::units;
+use crate::units::{self, date};
 
 const HELP: &str = concat!(
     "EXAMPLES:
@@ -28,7 +28,8 @@ Every byte is verified before it is written. The file gets its name when it is w
 it is hidden, and on failure it is removed. Without -o it gets the object's own name, in this
 directory. With -o - the bytes go to stdout as they are verified, and all else to stderr.
 With --json the last line is {\"bytes\",\"blake3\",\"verified\":true,\"seconds\",\
-\"bad_holders\":[{\"peer\",\"why\"}],\"troubles\":[{\"peer\",\"why\"}]}.",
+\"bad_holders\":[{\"peer\",\"why\"}],\"troubles\":[{\"peer\",\"why\"}],\"lease_until\"}, lease_until in seconds
+since 1970.",
     crate::exit_codes!()
 );
 
@@ -200,11 +201,12 @@ fn show(report: &GetReport, written: Option<&Path>, screen: &mut Screen) -> Resu
         None => String::new(),
     };
     screen.remark(&format!(
-        "{} verified{place} in {} ({}), BLAKE3 {}",
+        "{} verified{place} in {} ({}), BLAKE3 {}{}",
         units::bytes(report.bytes),
         units::time(report.elapsed),
         units::rate(report.bytes, report.elapsed),
         report.blake3,
+        report.lease_until.map_or(String::new(), |until| format!(", kept until {}", date(until))),
     ));
     let json = json!({
         "bytes": report.bytes,
@@ -214,6 +216,7 @@ fn show(report: &GetReport, written: Option<&Path>, screen: &mut Screen) -> Resu
         "bad_holders": troubles_json(&report.bad_holders),
         "troubles": troubles_json(&report.troubles),
         "output": written.map(|path| path.to_string_lossy()),
+        "lease_until": report.lease_until.map(|until| until.0),
     });
     screen.result("", &json)
 }

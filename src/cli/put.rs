@@ -13,7 +13,7 @@ use super::Context;
 use super::common::ClientArgs;
 use super::exit::{DEGRADED, Failure, Kind};
 use super::node::plural;
-use super::screen::{Screen, seconds, troubles_json};
+use super::screen::{Screen, clocks_json, seconds, troubles_json};
 use super::stop::{Patient, Stop};
 use crate::client::{PutFailed, PutReport, PutState, Source};
 use crate::config::{Compress, PutSettings};
@@ -29,7 +29,8 @@ const HELP: &str = concat!(
 Prints the link on stdout: who has it can find and read the object, nobody else can. --link-out
 writes it to a file that only you can read. All else is on stderr.
 With --json the last line is {\"link\",\"bytes\",\"state\",\"k\",\"m\",\"holders\",\
-\"survives_losses\",\"seconds\",\"troubles\":[{\"peer\",\"why\"}]}.",
+\"survives_losses\",\"seconds\",\"troubles\":[{\"peer\",\"why\"}],\"lease_until\",\
+\"clocks\":[{\"peer\",\"seconds\"}]}, lease_until in seconds since 1970.",
     crate::exit_codes!()
 );
 
@@ -214,13 +215,17 @@ fn show(
     };
     let spent = report.elapsed;
     screen.remark(&format!(
-        "stored {} in {} ({}) as {k} + {m} shards at {}: {state}, {}",
+        "stored {} in {} ({}) as {k} + {m} shards at {}: {state}, {}, until {}",
         units::bytes(report.bytes),
         units::time(spent),
         units::rate(report.bytes, spent),
         plural(report.holders.len(), "holder"),
         survives(report.survives_losses),
+        units::date(report.lease_until),
     ));
+    for (peer, clock) in &report.clocks {
+        screen.warn(&format!("holder {peer}: {clock}; it counts the lease by its own"));
+    }
     if report.survives_losses == 0 {
         screen.warn("it survives no loss: if one holder goes, so does the object; name more peers");
     }
@@ -238,6 +243,8 @@ fn show(
         "survives_losses": report.survives_losses,
         "seconds": seconds(spent),
         "troubles": troubles_json(&report.troubles),
+        "lease_until": report.lease_until.0,
+        "clocks": clocks_json(&report.clocks),
     });
     if let Some(path) = file {
         json["link"] = serde_json::Value::Null;

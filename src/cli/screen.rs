@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pangea_base::PeerId;
+use pangea_wire::ClockDifference;
 use serde_json::{Value, json};
 
 use super::exit::{Failure, printable, redacted};
@@ -185,6 +186,20 @@ impl Screen {
 pub fn troubles_json(troubles: &[(PeerId, String)]) -> Value {
     let one = |(peer, why): &(PeerId, String)| json!({ "peer": peer.to_string(), "why": why });
     troubles.iter().map(one).collect()
+}
+
+/// By how many seconds a clock is ahead of ours; behind it, less than nought.
+pub fn clock_seconds(clock: ClockDifference) -> i64 {
+    let seconds = i64::try_from(clock.seconds()).unwrap_or(i64::MAX);
+    if let ClockDifference::Behind { .. } = clock { -seconds } else { seconds }
+}
+
+/// Whose clock is how far from ours.
+pub fn clocks_json(clocks: &[(PeerId, ClockDifference)]) -> Value {
+    let one = |&(peer, clock): &(PeerId, ClockDifference)| {
+        json!({ "peer": peer.to_string(), "seconds": clock_seconds(clock) })
+    };
+    clocks.iter().map(one).collect()
 }
 
 /// Seconds with the digits that mean something.

@@ -9,6 +9,7 @@ use super::common::ClientArgs;
 use super::exit::{Failure, Kind};
 use super::link;
 use super::put::survives;
+use super::screen::clock_seconds;
 use super::stop::Stop;
 use crate::client::{ChunkHealth, GetOptions, HolderHealth, StatReport};
 use crate::units;
@@ -21,7 +22,8 @@ const HELP: &str = concat!(
 Asks every holder what it still has. Exit code 5 if some part of the object is lost.
 With --json the last line is {\"bytes\",\"chunks\":[{\"chunk\",\"k\",\"m\",\"losses_left\",\
 \"shards\":[{\"index\",\"holder\",\"held\"}]}],\"holders\":[{\"peer\",\"addr\",\"promised\",\
-\"confirmed\",\"trouble\"}],\"losses_left\"}.",
+\"confirmed\",\"trouble\",\"clock_seconds\"}],\"losses_left\",\"lease_until\"}, lease_until in seconds
+since 1970, clock_seconds by how much the holder's clock is ahead of this machine's.",
     crate::exit_codes!()
 );
 
@@ -63,6 +65,7 @@ fn json_of(report: &StatReport) -> Value {
         "chunks": chunks,
         "holders": holders,
         "losses_left": report.losses_left,
+        "lease_until": report.lease_until.map(|until| until.0),
     })
 }
 
@@ -87,6 +90,7 @@ fn holder_json(holder: &HolderHealth) -> Value {
         "promised": holder.promised,
         "confirmed": holder.confirmed,
         "trouble": holder.trouble,
+        "clock_seconds": holder.clock.map(clock_seconds),
     })
 }
 
@@ -97,18 +101,27 @@ fn text(report: &StatReport) -> String {
     let _ = writeln!(out, "\n{:52}  {:>8}  {:>4}", "holder", "promised", "held");
     for holder in &report.holders {
         let peer = holder.peer.to_string();
-        let remark = match (&holder.trouble, holder.promised.saturating_sub(holder.confirmed)) {
+        let mut remark = match (&holder.trouble, holder.promised.saturating_sub(holder.confirmed)) {
             (Some(trouble), _) => trouble.clone(),
             (None, 0) => String::new(),
             (None, gone) => format!("{gone} gone"),
         };
+        if let Some(clock) = holder.clock {
+            let comma = if remark.is_empty() { "" } else { ", " };
+            let _ = write!(remark, "{comma}{clock}");
+        }
         let (promised, held) = (holder.promised, holder.confirmed);
         let line = format!("{peer:52}  {promised:>8}  {held:>4}  {remark}");
         let _ = writeln!(out, "{}", super::exit::printable(line.trim_end()));
     }
     let lost: Vec<&ChunkHealth> = report.chunks.iter().filter(|c| c.losses_left < 0).collect();
     let _ = match usize::try_from(report.losses_left) {
-        Ok(left) => writeln!(out, "\nthe object is whole; it {}", survives(left)),
+        Ok(left) => {
+            let until = report.lease_until.map_or(String::new(), |until| {
+                format!(", and is kept until {}", units::date(until))
+            });
+            writeln!(out, "\nthe object is whole; it {}{until}", survives(left))
+        }
         Err(_) => writeln!(out, "\nthe object is lost: {}", lost_text(&lost)),
     };
     out
@@ -132,6 +145,7 @@ fn lost_text(lost: &[&ChunkHealth]) -> String {
 mod tests {
     use super::*;
     use pangea_base::{Code, PeerId};
+    use pangea_wire::ClockDifference;
 
     fn report(held: usize) -> StatReport {
         let shards = (0..14u8).map(|i| (i, PeerId([i; 32]), usize::from(i) < held)).collect();
@@ -142,6 +156,7 @@ mod tests {
             promised: 1,
             confirmed: usize::from(usize::from(i) < held),
             trouble: (i == 13).then(|| "did not \u{1b}[2Janswer".to_string()),
+            clock: (i == 1).then_some(ClockDifference::Behind { seconds: 40 * 86_400 }),
         };
         StatReport {
             bytes: 1 << 30,
@@ -150,9 +165,11 @@ mod tests {
                 code: Code::new(10, 4).unwrap(),
                 shards,
                 losses_left,
+                lease_left: Some(60),
             }],
             holders: (0..14).map(holder).collect(),
             losses_left,
+            lease_until: Some(pangea_base::UnixTime(1_800_000_000)),
         }
     }
 
@@ -161,6 +178,8 @@ mod tests {
         let whole = text(&report(13));
         assert!(whole.contains("1 GiB in 1 chunk\n"), "{whole}");
         assert!(whole.contains("it survives the loss of any 3 holders"), "{whole}");
+        assert!(whole.contains("its clock is 40 days behind ours"), "{whole}");
+        assert!(whole.contains("is kept until 2027-01-15 08:00 UTC"), "{whole}");
         assert!(!whole.contains('\u{1b}'), "{whole}");
         let lost = text(&report(9));
         assert!(lost.contains("9 of the 10 shards that chunk 0 needs are left"), "{lost}");
@@ -173,5 +192,7 @@ mod tests {
         assert_eq!(json["losses_left"], -1);
         assert_eq!(json["chunks"][0]["shards"][9]["held"], false);
         assert_eq!(json["holders"].as_array().unwrap().len(), 14);
+        assert_eq!(json["holders"][1]["clock_seconds"], -40 * 86_400);
+        assert_eq!(json["lease_until"], 1_800_000_000);
     }
 }

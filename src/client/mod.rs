@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use pangea_base::{Code, Hash, Identity, PeerAddr, PeerId};
-use pangea_wire::Link;
+use pangea_base::{Code, Hash, Identity, PeerAddr, PeerId, UnixTime};
+use pangea_wire::{ClockDifference, Link};
 
 use crate::node::CoreOptions;
 
@@ -113,6 +113,10 @@ pub struct PutReport {
     pub elapsed: Duration,
     /// Peers that failed or refused, each with the reason.
     pub troubles: Vec<(PeerId, String)>,
+    /// Kept at least until then, by this machine's clock.
+    pub lease_until: UnixTime,
+    /// Holders whose clocks are far from this machine's.
+    pub clocks: Vec<(PeerId, ClockDifference)>,
 }
 
 /// Why a put did not succeed.
@@ -176,6 +180,8 @@ pub struct GetReport {
     pub troubles: Vec<(PeerId, String)>,
     /// The object's name as its origin gave it: untrusted, already checked to be a plain name.
     pub label: Option<String>,
+    /// When the first of its shards need not be kept any more, by its holder's clock.
+    pub lease_until: Option<UnixTime>,
 }
 
 /// Why a get did not succeed.
@@ -237,6 +243,8 @@ pub struct ChunkHealth {
     pub shards: Vec<(u8, PeerId, bool)>,
     /// Distinct confirmed shards - k; negative means lost.
     pub losses_left: i64,
+    /// In how many seconds the first of the confirmed shards need not be kept any more.
+    pub lease_left: Option<u64>,
 }
 
 /// Where an object's shards are.
@@ -250,6 +258,8 @@ pub struct StatReport {
     pub holders: Vec<HolderHealth>,
     /// The least over all chunks.
     pub losses_left: i64,
+    /// When the first of its shards need not be kept any more, by this machine's clock.
+    pub lease_until: Option<UnixTime>,
 }
 
 /// One holder as stat saw it.
@@ -265,6 +275,8 @@ pub struct HolderHealth {
     pub confirmed: usize,
     /// Why not, if it did not answer.
     pub trouble: Option<String>,
+    /// How far its clock is from this machine's, where that is worth telling.
+    pub clock: Option<ClockDifference>,
 }
 
 /// A line for each of the first few, below an error.

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pangea_base::file::FileId;
-use pangea_base::{CoreId, Entropy, Page, PagePool, PeerId};
+use pangea_base::{CoreId, Entropy, Page, PagePool, PeerId, UnixTime};
 use pangea_ces::Compression;
 use pangea_ces::plan::{CompressionChoice, Cpu, Situation};
 use pangea_engine::client::{
@@ -33,6 +33,7 @@ const SEGMENT_PAGES: u32 = 96;
 /// A running client: cores of its own, closed when dropped.
 pub struct Client {
     cores: Cores,
+    identity: PeerId,
     numbers: Numbers,
     memory_bytes: u64,
     // Pages of a stream that is put; shared with no core until they are filled.
@@ -54,6 +55,7 @@ impl Client {
             segment_pages: SEGMENT_PAGES,
         };
         let memory_bytes = config.memory_bytes;
+        let identity = config.identity.peer();
         // One socket for both families where the system has IPv6.
         let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let bind = match std::net::UdpSocket::bind(dual) {
@@ -64,7 +66,7 @@ impl Client {
         let stream_pages =
             u32::try_from(memory_bytes / (128 << 10)).unwrap_or(u32::MAX - 1).max(16);
         let stream_pages = PagePool::new(128 << 10, stream_pages);
-        Ok(Client { cores, numbers: Numbers::default(), memory_bytes, stream_pages })
+        Ok(Client { cores, identity, numbers: Numbers::default(), memory_bytes, stream_pages })
     }
 
     /// Stores one object. `on` is called at least ten times a second.
@@ -75,6 +77,8 @@ impl Client {
         on: &mut dyn FnMut(&Progress) -> Flow,
     ) -> Result<PutReport, PutFailed> {
         let started = Instant::now();
+        // Every holder counts the lease from a moment after this one.
+        let lease_until = wall().after(options.lease);
         let label = options.label.as_deref().map(Label::new).transpose();
         let label = label.map_err(|refused| PutFailed::Local(format!("the name: {refused}")))?;
         let (source, files, mut stream) = self.open_source(source)?;
@@ -86,7 +90,8 @@ impl Client {
             peers: options.peers.clone(),
             code: options.code,
             situation: self.situation(options, total),
-            lease: wall().after(options.lease),
+            owner: self.identity,
+            lease_seconds: options.lease.as_secs(),
             label,
             source,
             cores: self.cores.count(),
@@ -101,7 +106,7 @@ impl Client {
         let troubles = std::mem::take(&mut put.troubles);
         self.numbers = put.into_numbers();
         match result {
-            Ok(outcome) => Ok(put_report(outcome, troubles, started.elapsed())),
+            Ok(outcome) => Ok(put_report(outcome, troubles, started.elapsed(), lease_until)),
             Err(None) => Err(PutFailed::Interrupted),
             Err(Some(error)) => Err(put_failed(error, troubles)),
         }
@@ -145,10 +150,10 @@ impl Client {
         let bad_holders = std::mem::take(&mut get.bad_holders);
         self.numbers = get.into_numbers();
         match result {
-            Ok(GetOutcome { bytes, blake3, label }) => {
+            Ok(GetOutcome { bytes, blake3, label, lease_until }) => {
                 let label = label.map(|label| label.as_str().to_owned());
                 let elapsed = started.elapsed();
-                Ok(GetReport { bytes, blake3, elapsed, bad_holders, troubles, label })
+                Ok(GetReport { bytes, blake3, elapsed, bad_holders, troubles, label, lease_until })
             }
             Err(Ended::Interrupted) => Err(GetFailed::Interrupted),
             Err(Ended::Output(why)) => Err(GetFailed::Output(why)),
@@ -510,10 +515,26 @@ fn get_progress(get: &Get) -> Progress {
     }
 }
 
-fn put_report(outcome: PutOutcome, troubles: Vec<Trouble>, elapsed: Duration) -> PutReport {
-    let PutOutcome { link, bytes, complete, code, holders, survives_losses } = outcome;
+fn put_report(
+    outcome: PutOutcome,
+    troubles: Vec<Trouble>,
+    elapsed: Duration,
+    lease_until: UnixTime,
+) -> PutReport {
+    let PutOutcome { link, bytes, complete, code, holders, survives_losses, clocks } = outcome;
     let state = if complete { PutState::Complete } else { PutState::Degraded };
-    PutReport { link, bytes, state, code, holders, survives_losses, elapsed, troubles }
+    PutReport {
+        link,
+        bytes,
+        state,
+        code,
+        holders,
+        survives_losses,
+        elapsed,
+        troubles,
+        lease_until,
+        clocks,
+    }
 }
 
 fn put_failed(error: PutError, troubles: Vec<(PeerId, String)>) -> PutFailed {
@@ -555,6 +576,7 @@ fn stat_report(outcome: StatOutcome) -> StatReport {
         code: chunk.code,
         shards: chunk.shards.iter().map(|(index, peer, there)| (index.0, *peer, *there)).collect(),
         losses_left: chunk.losses_left(),
+        lease_left: chunk.lease_left,
     };
     let chunks: Vec<ChunkHealth> = outcome.chunks.iter().map(chunk).collect();
     let holder = |holder: pangea_engine::client::HolderStat| HolderHealth {
@@ -563,10 +585,13 @@ fn stat_report(outcome: StatOutcome) -> StatReport {
         promised: holder.promised,
         confirmed: holder.confirmed,
         trouble: holder.trouble,
+        clock: holder.clock,
     };
+    let left = outcome.chunks.iter().filter_map(|chunk| chunk.lease_left).min();
     StatReport {
         bytes: outcome.bytes,
         losses_left: chunks.iter().map(|chunk| chunk.losses_left).min().unwrap_or(0),
+        lease_until: left.map(|seconds| wall().after(Duration::from_secs(seconds))),
         chunks,
         holders: outcome.holders.into_iter().map(holder).collect(),
     }

@@ -3,18 +3,18 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pangea_base::PeerAddr;
+use pangea_base::{ChunkNumber, Hash, PeerAddr, PeerId, ShardIndex, UnixTime};
 use pangea_trace::{Outcome, SpanKind, TraceContext};
 use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
     AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
     PlacementHeader, Protocol, RouteRequest, RouteResponse, ShardHeld, StoreRequest, StoreResponse,
-    limits::PAGE_BYTES_MAX,
+    clock_difference, limits::PAGE_BYTES_MAX,
 };
 
 use crate::limits::STAT_SHARDS_IN_ALL_MAX;
 use crate::links::LinkState;
-use crate::message::{Answer, Ask, AskFailed, AskId};
+use crate::message::{Answer, Ask, AskFailed, AskId, HeldThere};
 use crate::outgoing::{Outgoing, Pumped};
 use crate::request;
 use crate::shared::{Owner, Shared};
@@ -28,6 +28,8 @@ pub(crate) struct AskJob {
     out: Outgoing,
     reader: FrameReader,
     blob: Option<BlobBody>,
+    // Whose placement page is coming, and whether other owners follow.
+    placement: Option<(PeerId, bool)>,
     shards: Vec<ShardHeld>,
     give_up_at: Instant,
     context: TraceContext,
@@ -57,6 +59,7 @@ impl AskJob {
             out: Outgoing::default(),
             reader: FrameReader::new(),
             blob: None,
+            placement: None,
             shards: Vec::new(),
             give_up_at: shared.now + patience,
             context: shared.tracer.begin(part_of, SpanKind::Ask, id.0),
@@ -66,7 +69,7 @@ impl AskJob {
         job
     }
 
-    pub(crate) fn peer(&self) -> pangea_base::PeerId {
+    pub(crate) fn peer(&self) -> PeerId {
         self.to.peer
     }
 
@@ -146,7 +149,7 @@ impl AskJob {
             self.state = State::Linking;
             self.out = Outgoing::default();
             self.reader = FrameReader::new();
-            self.blob = None;
+            (self.blob, self.placement) = (None, None);
         }
     }
 
@@ -176,9 +179,10 @@ impl AskJob {
         let length = |bytes: &Bytes| u32::try_from(bytes.len()).expect("pages are at most 1 MiB");
         let label = shared.label(conn, &self.context);
         let queued = match &self.ask {
-            Ask::Routes { locator, bytes, lease } => {
-                let (locator, bytes, lease) = (*locator, *bytes, *lease);
-                let asked = RouteRequest::FindRoutes { locator, bytes, lease };
+            Ask::Routes { locator, bytes, lease_seconds } => {
+                let (locator, bytes, lease_seconds) = (*locator, *bytes, *lease_seconds);
+                let now = shared.wall;
+                let asked = RouteRequest::FindRoutes { locator, bytes, lease_seconds, now };
                 Ok(request::open_with(label, Protocol::Route, &asked))
             }
             Ask::PutManifest { grant, name, page } => auth(grant).map(|auth| {
@@ -195,13 +199,14 @@ impl AskJob {
                 let asked = FetchRequest::GetManifest { locator: *locator, page: *page };
                 Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
-            Ask::Placement(locator, page) => {
-                let asked = FetchRequest::GetPlacement { locator: *locator, page: *page };
+            Ask::Placement(locator, page, whose) => {
+                let (locator, page, whose) = (*locator, *page, *whose);
+                let asked = FetchRequest::GetPlacement { locator, page, whose };
                 Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
-            Ask::Stat(locator) => {
-                let after = self.shards.last().map(|shard| (shard.chunk, shard.index));
-                let asked = FetchRequest::Stat { locator: *locator, after };
+            Ask::Stat(locator, owner) => {
+                let after = self.shards.last().map(place_in_list);
+                let asked = FetchRequest::Stat { locator: *locator, owner: *owner, after };
                 Ok(request::open_with(label, Protocol::Fetch, &asked))
             }
         };
@@ -218,12 +223,12 @@ impl AskJob {
         let taken = match (&self.ask, &mut self.blob) {
             (_, Some(blob)) => match blob.next(&mut self.reader) {
                 Ok(None) => return,
-                Ok(Some(bytes)) => Ok(Some(Answer::Blob(bytes))),
+                Ok(Some(bytes)) => Ok(Some(whole(self.placement, bytes))),
                 Err(sent) => Err(AskFailed::Misbehaved(sent.to_string())),
             },
-            (Ask::Routes { .. }, None) => self.routes(),
+            (Ask::Routes { .. }, None) => self.routes(shared),
             (Ask::PutManifest { .. } | Ask::PutPlacement { .. }, None) => self.stored(),
-            (Ask::Manifest(..) | Ask::Placement(..) | Ask::Stat(_), None) => self.fetched(shared),
+            (Ask::Manifest(..) | Ask::Placement(..) | Ask::Stat(..), None) => self.fetched(shared),
         };
         match taken {
             Ok(None) => {}
@@ -232,14 +237,17 @@ impl AskJob {
         }
     }
 
-    fn routes(&mut self) -> Result<Option<Answer>, AskFailed> {
+    fn routes(&mut self, shared: &Shared) -> Result<Option<Answer>, AskFailed> {
         let response = self.reader.message::<RouteResponse>().map_err(misbehaved)?;
         match response {
             None => Ok(None),
             Some(RouteResponse { refusal: Some(refusal), .. }) => {
                 Err(AskFailed::Refused(refusal.to_string()))
             }
-            Some(routes) => Ok(Some(Answer::Routes(routes))),
+            Some(routes) => {
+                let clock = clock_difference(shared.wall, routes.now);
+                Ok(Some(Answer::Routes(routes, clock)))
+            }
         }
     }
 
@@ -253,32 +261,47 @@ impl AskJob {
     }
 
     fn fetched(&mut self, shared: &mut Shared) -> Result<Option<Answer>, AskFailed> {
-        let wants_stat = matches!(self.ask, Ask::Stat(_));
+        let (wants_stat, whose) = match &self.ask {
+            Ask::Stat(..) => (true, None),
+            Ask::Placement(_, _, whose) => (false, Some(*whose)),
+            _ => (false, None),
+        };
         match self.reader.message::<FetchResponse>().map_err(misbehaved)? {
             None => Ok(None),
             Some(FetchResponse::Refused(refusal)) => Err(AskFailed::Refused(refusal.to_string())),
-            Some(FetchResponse::Blob { length }) if !wants_stat => {
-                let mut blob = BlobBody::new(length, PAGE_BYTES_MAX).map_err(misbehaved)?;
-                let all = blob.next(&mut self.reader).map_err(misbehaved)?;
-                self.blob = Some(blob);
-                Ok(all.map(Answer::Blob))
+            Some(FetchResponse::Blob { length }) if !wants_stat && whose.is_none() => {
+                self.blob_begins(length)
             }
-            Some(FetchResponse::Stat { shards, more }) if wants_stat => {
-                self.more_shards(shared, shards, more)
+            Some(FetchResponse::Placement { owner, length, more })
+                if whose.is_some_and(|whose| whose.is(owner)) =>
+            {
+                self.placement = Some((owner, more));
+                self.blob_begins(length)
+            }
+            Some(FetchResponse::Stat { now, shards, more }) if wants_stat => {
+                self.more_shards(shared, now, shards, more)
             }
             Some(_) => Err(another_question()),
         }
+    }
+
+    fn blob_begins(&mut self, length: u32) -> Result<Option<Answer>, AskFailed> {
+        let mut blob = BlobBody::new(length, PAGE_BYTES_MAX).map_err(misbehaved)?;
+        let all = blob.next(&mut self.reader).map_err(misbehaved)?;
+        self.blob = Some(blob);
+        Ok(all.map(|bytes| whole(self.placement, bytes)))
     }
 
     /// One page of a list of shards; asks for the next on a stream of its own if there is one.
     fn more_shards(
         &mut self,
         shared: &mut Shared,
+        now: UnixTime,
         shards: Vec<ShardHeld>,
         more: bool,
     ) -> Result<Option<Answer>, AskFailed> {
-        let last = self.shards.last().map(|shard| (shard.chunk, shard.index));
-        let goes_on = shards.first().is_none_or(|s| last.is_none_or(|l| (s.chunk, s.index) > l));
+        let last = self.shards.last().map(place_in_list);
+        let goes_on = shards.first().is_none_or(|s| last.is_none_or(|l| place_in_list(s) > l));
         if !goes_on || (more && shards.is_empty()) {
             return Err(AskFailed::Misbehaved("its list of shards does not go on".to_owned()));
         }
@@ -288,7 +311,9 @@ impl AskJob {
             return Err(AskFailed::Misbehaved(what));
         }
         if !more {
-            return Ok(Some(Answer::Stat(std::mem::take(&mut self.shards))));
+            let (shards, clock) =
+                (std::mem::take(&mut self.shards), clock_difference(shared.wall, now));
+            return Ok(Some(Answer::Stat(HeldThere { shards, now, clock })));
         }
         if let State::Asked(conn, stream) = self.state {
             shared.drop_stream(conn, stream, request::DONE);
@@ -298,6 +323,19 @@ impl AskJob {
             self.advance(shared);
         }
         Ok(None)
+    }
+}
+
+/// Where a shard stands in the list of those that a holder has.
+fn place_in_list(shard: &ShardHeld) -> (ChunkNumber, ShardIndex, Hash) {
+    (shard.chunk, shard.index, shard.root)
+}
+
+/// The bytes that were asked for are all here.
+fn whole(placement: Option<(PeerId, bool)>, bytes: Bytes) -> Answer {
+    match placement {
+        Some((owner, more)) => Answer::Placement { owner, more, page: bytes },
+        None => Answer::Blob(bytes),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pangea_base::file::FileDone;
 use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime};
 use pangea_ces::Codec;
-use pangea_store::{Event as StoreEvent, Output as StoreOutput, Store, StoreFault};
+use pangea_store::{Event as StoreEvent, Key, Output as StoreOutput, Store, StoreFault};
 use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
 use pangea_transport::{
     ConnId, Crypto, Event as NetEvent, Side, StreamId, TransmitMeta, Transport,
@@ -21,7 +21,7 @@ use pangea_wire::StoreRefusal;
 use crate::ask::AskJob;
 use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
-use crate::holdings::{Asker, Delivery, blob_written};
+use crate::holdings::{Asker, Delivery};
 use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
 use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
 use crate::links::{LinkState, Links};
@@ -29,7 +29,7 @@ use crate::message::{
     AskFailed, AskId, Command, GetChunkFailed, HoldingAnswer, JobId, Message, Report,
 };
 use crate::put_chunk::PutJob;
-use crate::serve::Serve;
+use crate::serve::{Serve, Written};
 use crate::shared::{FileOwner, Output, Owner, Shared};
 use crate::traced::{file_begins, file_ended};
 
@@ -594,9 +594,10 @@ impl Engine {
             }
             StoreEvent::Failed(failed) => shared.report(Report::StoreFailed(failed.to_string())),
             StoreEvent::Appendable { id } => self.serve.write_event(shared, id, None),
-            StoreEvent::Stored { id, root, length } => {
+            StoreEvent::Stored { id, root, length, bytes, replaced } => {
                 self.shards += 1;
-                self.serve.write_event(shared, id, Some(Ok((root, length))));
+                let written = Written { root, length, bytes, replaced };
+                self.serve.write_event(shared, id, Some(Ok(written)));
             }
             StoreEvent::WriteFailed { id, fault } => {
                 tracing::warn!("a shard was not stored: {fault}");
@@ -612,13 +613,17 @@ impl Engine {
             StoreEvent::ReadFailed { token, fault } => {
                 self.holding(token, HoldingAnswer::Failed(fault.to_string()));
             }
-            StoreEvent::BlobStored { token } => self.holding(token, blob_written(Ok(()))),
-            StoreEvent::BlobFailed { token, fault } => {
-                self.holding(token, blob_written(Err(fault.to_string())));
+            StoreEvent::BlobStored { token, bytes, replaced } => {
+                self.holding(token, HoldingAnswer::Written { bytes, replaced });
             }
-            StoreEvent::Deleted { owner, bytes, .. } => {
-                self.shards = self.shards.saturating_sub(1);
-                let question = LedgerQuestion::Deleted { owner, bytes };
+            StoreEvent::BlobFailed { token, fault } => {
+                self.holding(token, HoldingAnswer::Failed(fault.to_string()));
+            }
+            StoreEvent::Deleted { key, prefix, bytes, .. } => {
+                if let Key::Shard(_) = key {
+                    self.shards = self.shards.saturating_sub(1);
+                }
+                let question = LedgerQuestion::Deleted { owner: key.owner(), from: prefix, bytes };
                 shared.send(CoreId(0), Message::Ledger(0, question));
             }
             StoreEvent::ExtentPoisoned { reason } => {

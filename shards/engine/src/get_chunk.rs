@@ -485,7 +485,7 @@ impl GetJob {
         let label = shared.label(conn, &source.context);
         let first_group = u32::try_from(source.front).expect("a shard has few groups");
         let key = ShardKey { locator, chunk, index };
-        let request = FetchRequest::GetShard { key, first_group };
+        let request = FetchRequest::GetShard { key, root: source.root, first_group };
         source.out.push(request::open_with(label, Protocol::Fetch, &request));
         self.pump(shared, at);
     }

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use pangea_base::{CoreId, Locator};
-use pangea_store::{BlobKind, ReadRefused, Store};
+use pangea_base::{CoreId, Locator, PeerId};
+use pangea_store::{BlobKind, OwnedShard, ReadRefused, ShardInfo, Store};
 use pangea_trace::TraceContext;
 use pangea_wire::ShardHeld;
 
@@ -118,24 +117,32 @@ enum Reading {
 fn read(store: Option<&mut Store>, question: HoldingQuestion, ticket: u64) -> Reading {
     let Some(store) = store else { return Reading::Now(HoldingAnswer::NotHere) };
     let begun = match question {
-        HoldingQuestion::Shard(key) => {
-            let answer = store.shard(&key).map_or(HoldingAnswer::NotHere, HoldingAnswer::Shard);
-            return Reading::Now(answer);
+        HoldingQuestion::Shard(key, root) => {
+            let found = store.find(&key, &root);
+            let here = found.map(|(shard, info)| HoldingAnswer::Shard(shard, info));
+            return Reading::Now(here.unwrap_or(HoldingAnswer::NotHere));
         }
-        HoldingQuestion::Shards(locator) => {
-            return Reading::Now(HoldingAnswer::Shards(shards_of(store, locator)));
+        HoldingQuestion::Shards(locator, owner) => {
+            return Reading::Now(HoldingAnswer::Shards(shards_of(store, locator, owner)));
+        }
+        HoldingQuestion::PlacementOf(locator, page, owners) => {
+            let found = store.placement_of(locator, page, owners);
+            let here = found.map(HoldingAnswer::PlacementFound);
+            return Reading::Now(here.unwrap_or(HoldingAnswer::NotHere));
         }
         HoldingQuestion::Table(key) => store.table(&key, ticket),
         HoldingQuestion::Page(key, offset) => store.read(&key, offset, ticket),
         HoldingQuestion::Manifest(locator, id) => {
-            match store.blob(BlobKind::ManifestRoot, locator, Some(id), ticket) {
+            match store.blob(BlobKind::ManifestRoot, locator, id, ticket) {
                 Err(ReadRefused::NotHeld) => {
-                    store.blob(BlobKind::ManifestPage, locator, Some(id), ticket)
+                    store.blob(BlobKind::ManifestPage, locator, id, ticket)
                 }
                 begun => begun,
             }
         }
-        HoldingQuestion::Blob(kind, locator, id) => store.blob(kind, locator, id, ticket),
+        HoldingQuestion::Placement(locator, page, owners) => {
+            store.placement(locator, page, owners, ticket).map(|_| ())
+        }
     };
     match begun {
         Ok(()) => Reading::UnderWay,
@@ -147,21 +154,14 @@ fn read(store: Option<&mut Store>, question: HoldingQuestion, ticket: u64) -> Re
     }
 }
 
-fn shards_of(store: &Store, locator: Locator) -> Vec<ShardHeld> {
-    let held = |(key, info): (pangea_base::ShardKey, pangea_store::ShardInfo)| ShardHeld {
-        chunk: key.chunk,
-        index: key.index,
+fn shards_of(store: &Store, locator: Locator, owner: Option<PeerId>) -> Vec<ShardHeld> {
+    let wanted = |shard: &OwnedShard| owner.is_none_or(|owner| owner == shard.owner);
+    let held = |(shard, info): (OwnedShard, ShardInfo)| ShardHeld {
+        chunk: shard.key.chunk,
+        index: shard.key.index,
         length: info.length,
         root: info.root,
-        lease: info.lease,
+        until: info.until,
     };
-    store.shards_of(locator).map(held).collect()
-}
-
-/// The answer to a blob write, in the shape of a holding answer.
-pub(crate) fn blob_written(result: Result<(), String>) -> HoldingAnswer {
-    match result {
-        Ok(()) => HoldingAnswer::Blob(Bytes::new()),
-        Err(why) => HoldingAnswer::Failed(why),
-    }
+    store.shards_of(locator).filter(|(shard, _)| wanted(shard)).map(held).collect()
 }

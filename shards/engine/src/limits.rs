@@ -77,9 +77,6 @@ pub const GRANT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 /// The longest lease that a holder gives: what a user can ask for at most (`src/config.rs`).
 pub const LEASE_MAX: Duration = Duration::from_secs(1826 * 24 * 3600);
 
-/// How far the clock of who asks for the longest lease may be ahead.
-pub const LEASE_SLACK: Duration = Duration::from_secs(24 * 3600);
-
 /// The share of the capacity that one identity, and one network prefix, may take: a tenth.
 pub const SHARE_PER_PEER: u64 = 10;
 

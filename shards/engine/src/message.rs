@@ -11,9 +11,12 @@ use pangea_base::{
     ShardKey, UnixTime,
 };
 use pangea_ces::ChunkPlan;
-use pangea_store::{BlobKind, ShardInfo};
+use pangea_store::{OwnedShard, Owners, PlacementFound, Replaced, ShardInfo};
 use pangea_trace::{Hop, TraceContext};
-use pangea_wire::{ChunkEntry, Grant, ManifestPage, Receipt, RouteResponse, ShardHeld};
+use pangea_wire::{
+    ChunkEntry, ClockDifference, Grant, ManifestPage, PlacementOf, Receipt, RouteResponse,
+    ShardHeld,
+};
 
 use crate::content::ContentLeaves;
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
@@ -59,18 +62,20 @@ pub enum Message {
 /// A question about one core's part of the store.
 #[derive(Debug, Clone)]
 pub enum HoldingQuestion {
-    /// The shard's root and length.
-    Shard(ShardKey),
+    /// A shard with this root, whoever owns it.
+    Shard(ShardKey, Hash),
     /// Its group table.
-    Table(ShardKey),
+    Table(OwnedShard),
     /// One page of it, at a multiple of 64 KiB.
-    Page(ShardKey, u64),
-    /// A blob by its id; `None` asks for the newest.
-    Blob(BlobKind, Locator, Option<Hash>),
+    Page(OwnedShard, u64),
     /// A manifest page by its hash, be it a root or a page below.
     Manifest(Locator, Hash),
-    /// Every shard of an object.
-    Shards(Locator),
+    /// Whose placement page of this number there is.
+    PlacementOf(Locator, u32, Owners),
+    /// That page.
+    Placement(Locator, u32, Owners),
+    /// Every shard of an object; only those of one owner if it is named.
+    Shards(Locator, Option<PeerId>),
 }
 
 /// The answer. `None`, `NotHere` or an empty list: not in this core's part.
@@ -83,13 +88,22 @@ pub enum HoldingAnswer {
     /// No page or slot was free; ask again.
     Busy,
     /// The shard is here.
-    Shard(ShardInfo),
+    Shard(OwnedShard, ShardInfo),
     /// Its groups.
     Table(GroupTable),
     /// A page of it.
     Page(Page),
     /// A blob.
     Blob(Bytes),
+    /// A placement page is here.
+    PlacementFound(PlacementFound),
+    /// A blob is durable.
+    Written {
+        /// Bytes of disk that it takes; 0 if it was here before.
+        bytes: u64,
+        /// What it took the place of.
+        replaced: Option<Replaced>,
+    },
     /// The shards of the object that are here.
     Shards(Vec<ShardHeld>),
 }
@@ -142,8 +156,8 @@ pub enum Ask {
         locator: Locator,
         /// How many bytes.
         bytes: u64,
-        /// Until when.
-        lease: UnixTime,
+        /// For how long, in seconds.
+        lease_seconds: u64,
     },
     /// Store a page of the manifest.
     PutManifest {
@@ -165,23 +179,43 @@ pub enum Ask {
     },
     /// A page of the manifest by its hash.
     Manifest(Locator, Hash),
-    /// A page of the placement by its number.
-    Placement(Locator, u32),
-    /// The shards held of an object.
-    Stat(Locator),
+    /// A page of the placement by its number, and whose.
+    Placement(Locator, u32, PlacementOf),
+    /// The shards held of an object, those of one owner if it is known.
+    Stat(Locator, Option<PeerId>),
 }
 
 /// Its answer.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// Grants.
-    Routes(RouteResponse),
+    /// Grants, and how far the peer's clock is from ours if that is worth telling.
+    Routes(RouteResponse, Option<ClockDifference>),
     /// The page is durable there.
     Stored,
     /// The bytes asked for; not yet verified.
     Blob(Bytes),
+    /// A page of a placement, not yet verified.
+    Placement {
+        /// Who stored it.
+        owner: PeerId,
+        /// Whether other owners follow.
+        more: bool,
+        /// Its bytes.
+        page: Bytes,
+    },
     /// Shards held.
-    Stat(Vec<ShardHeld>),
+    Stat(HeldThere),
+}
+
+/// What one holder says that it has of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldThere {
+    /// In ascending order of chunk, index and root.
+    pub shards: Vec<ShardHeld>,
+    /// The holder's clock, by which the shards' ends are meant.
+    pub now: UnixTime,
+    /// How far it is from ours if that is worth telling.
+    pub clock: Option<ClockDifference>,
 }
 
 /// Why a small request failed.
@@ -241,8 +275,8 @@ pub struct PutChunk {
     pub key: Arc<ContentKey>,
     /// The object's public name.
     pub locator: Locator,
-    /// How long to keep it.
-    pub lease: UnixTime,
+    /// How long to keep it, in seconds.
+    pub lease_seconds: u64,
     /// One holder per shard index; `None` where there is none left.
     pub holders: Vec<Option<ShardTarget>>,
     /// What it is part of.

@@ -402,7 +402,7 @@ impl PutJob {
             key,
             code: self.spec.plan.code,
             length_max: self.shard_bytes_max(),
-            lease: self.spec.lease,
+            lease_seconds: self.spec.lease_seconds,
         };
         let label = shared.label(conn, &self.targets[index].context);
         Ok(request::open_with(label, Protocol::Store, &StoreRequest::PutShard(header)))
@@ -468,7 +468,7 @@ impl PutJob {
             Err(sent) => return self.fail(shared, index, format!("it misbehaved: {sent}")),
         };
         match response {
-            StoreResponse::Stored(receipt) => match self.check(index, &receipt) {
+            StoreResponse::Stored(receipt) => match self.check(shared, index, &receipt) {
                 Ok(()) => {
                     shared.drop_stream(conn, stream, request::DONE);
                     let target = &mut self.targets[index];
@@ -503,15 +503,16 @@ impl PutJob {
     }
 
     /// Whether a receipt is for this very shard and signed by its holder.
-    fn check(&self, index: usize, receipt: &Receipt) -> Result<(), String> {
+    fn check(&self, shared: &Shared, index: usize, receipt: &Receipt) -> Result<(), String> {
         let sealed = self.sealed.as_ref().ok_or("its receipt came before the shard's end")?;
         let holder = self.targets[index].peer().ok_or("nobody was asked")?;
         let expected = ReceiptExpected {
             holder,
+            owner: shared.identity.peer(),
             key: self.key(index),
             root: sealed.roots[index],
             length: sealed.shard_bytes,
-            lease_min: self.spec.lease,
+            lease_seconds: self.spec.lease_seconds,
         };
         receipt.verify_answer(&expected).map_err(|refused| refused.to_string())
     }

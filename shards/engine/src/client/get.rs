@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use pangea_base::file::FileId;
 use pangea_base::{
-    ChunkNumber, ContentKey, CoreId, Hash, Page, PeerAddr, PeerId, ReadKey, ShardIndex,
+    ChunkNumber, ContentKey, CoreId, Hash, Page, PeerAddr, PeerId, ReadKey, ShardIndex, UnixTime,
 };
 use pangea_wire::{ChunkEntry, Label, Link, ManifestWalk, Step};
 
-use super::locate::{Locate, NotFound};
+use super::locate::{Locate, NotFound, Said};
 use super::{Numbers, Outbox, Trouble, note};
 use crate::content::ContentHash;
 use crate::limits::GET_EXTRA;
@@ -51,6 +51,8 @@ pub struct GetOutcome {
     pub blake3: Hash,
     /// The name that its origin gave it.
     pub label: Option<Label>,
+    /// When the first of its shards need not be kept any more, as its holders signed it.
+    pub lease_until: Option<UnixTime>,
 }
 
 /// A get that failed.
@@ -109,6 +111,7 @@ pub struct Get {
     content: ContentHash,
     ended: bool,
     label: Option<Label>,
+    lease_until: Option<UnixTime>,
     done: Option<Result<GetOutcome, GetError>>,
     finished: bool,
     down: BTreeSet<PeerId>,
@@ -175,6 +178,7 @@ impl Get {
             content: ContentHash::default(),
             ended: false,
             label: None,
+            lease_until: None,
             done: None,
             finished: false,
             down: BTreeSet::new(),
@@ -355,8 +359,9 @@ impl Get {
         if self.ended && none_left && all_out {
             let content = std::mem::take(&mut self.content);
             let bytes = self.next_offset;
-            let label = self.label.take();
-            self.finish(Ok(GetOutcome { bytes, blake3: content.finish(), label }));
+            let (label, lease_until) = (self.label.take(), self.lease_until);
+            let blake3 = content.finish();
+            self.finish(Ok(GetOutcome { bytes, blake3, label, lease_until }));
         }
     }
 
@@ -459,7 +464,7 @@ impl Get {
             entry: running.entry.clone(),
             key: self.content_key.clone(),
             locator: self.locate.locator(),
-            holders: self.candidates(chunk),
+            holders: self.candidates(chunk, &running.entry),
             sink,
             context: self.outbox.context(),
         };
@@ -468,12 +473,19 @@ impl Get {
     }
 
     /// Who may have the chunk's shards: those that answer first, data before parity.
-    fn candidates(&mut self, chunk: ChunkNumber) -> Vec<(ShardIndex, PeerAddr)> {
+    fn candidates(
+        &mut self,
+        chunk: ChunkNumber,
+        entry: &ChunkEntry,
+    ) -> Vec<(ShardIndex, PeerAddr)> {
         let mut holders = self.locate.holders.get(&chunk).cloned().unwrap_or_default();
+        // Somebody's receipts for other bytes under the same name lead nowhere.
+        holders.retain(|said| entry.root(said.index) == Some(said.root));
         let down = &self.down;
-        holders.sort_by_key(|(index, peer)| (down.contains(peer), *index));
+        holders.sort_by_key(|said| (down.contains(&said.holder), said.index));
         let mut candidates = Vec::with_capacity(holders.len());
-        for (index, peer) in holders {
+        for Said { index, holder: peer, until, .. } in holders {
+            self.lease_until = Some(self.lease_until.map_or(until, |least| least.min(until)));
             match self.locate.known.get(&peer) {
                 Some(&addr) => candidates.push((index, PeerAddr { peer, addr })),
                 None => note(&mut self.troubles, peer, "its address is not known".to_owned()),

@@ -1,13 +1,14 @@
 //! Finding an object: the manifest's root page, and who holds what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use pangea_base::{
-    ChunkNumber, Code, CoreId, Locator, ManifestId, PeerAddr, PeerId, ShardIndex, VerifyKey,
+    ChunkNumber, Code, CoreId, Hash, Locator, ManifestId, PeerAddr, PeerId, ShardIndex, UnixTime,
+    VerifyKey,
 };
 use pangea_wire::limits::{HOLDERS_PER_SHARD_MAX, PLACEMENT_RECEIPTS_MAX};
-use pangea_wire::{ManifestReader, PlacementPage};
+use pangea_wire::{ManifestReader, PlacementOf, PlacementPage, Receipt};
 
 use super::get::GetError;
 use super::{Outbox, Trouble, note};
@@ -17,6 +18,22 @@ use crate::message::{Answer, Ask, AskFailed, AskId};
 const ASKED_AT_ONCE: usize = 8;
 /// A page of a placement that is followed by another has more receipts than this.
 const RECEIPTS_PER_PAGE_MIN: u64 = 4096;
+
+/// Owners whose placement one holder is asked for, beside the one that the manifest names: anybody
+/// may have stored one under the object's locator.
+const OWNERS_MAX: usize = 32;
+/// Receipts of owners that the manifest does not name whose signatures are checked.
+const STRANGERS_RECEIPTS_MAX: usize = 65_536;
+
+/// What a receipt says of a shard of a known chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) index: ShardIndex,
+    pub(crate) holder: PeerId,
+    pub(crate) root: Hash,
+    /// Kept until then, by the holder's clock.
+    pub(crate) until: UnixTime,
+}
 
 /// The search, its findings, and what it learnt of the peers.
 pub(crate) struct Locate {
@@ -31,9 +48,13 @@ pub(crate) struct Locate {
     hearsay: BTreeSet<PeerId>,
     reader: Option<ManifestReader>,
     chunk_count: u32,
-    // Who sent a good manifest: asked for the placement first.
-    sources: Vec<PeerAddr>,
-    placement_asked: BTreeSet<PeerId>,
+    // Whose the object is, as its manifest says.
+    owner: Option<PeerId>,
+    // Placements to be read, of those who sent a good manifest: those of the object's owner, and
+    // afterwards those of anybody.
+    owners: VecDeque<PeerAddr>,
+    anybodys: VecDeque<(PeerAddr, PlacementOf, usize)>,
+    strangers_receipts: usize,
     // The placement that is being read.
     reading: Option<Reading>,
     placement_found: bool,
@@ -41,7 +62,7 @@ pub(crate) struct Locate {
     pub(crate) fresh: bool,
     // Who is said to hold what, by whichever placements were read. Anybody may have said so, and
     // the receipts are only hints: a shard is verified against the manifest, its holder by TLS.
-    pub(crate) holders: BTreeMap<ChunkNumber, Vec<(ShardIndex, PeerId)>>,
+    pub(crate) holders: BTreeMap<ChunkNumber, Vec<Said>>,
     receipts: usize,
     pub(crate) asked_count: usize,
     pub(crate) troubles: Vec<Trouble>,
@@ -57,6 +78,8 @@ enum Question {
 /// One peer's placement on its way.
 struct Reading {
     from: PeerAddr,
+    // How many owners' placements were asked for there before it.
+    before: usize,
     // Pages that did not come yet, the first one included.
     left: u32,
 }
@@ -107,8 +130,10 @@ impl Locate {
             hearsay: BTreeSet::new(),
             reader: None,
             chunk_count: 0,
-            sources: Vec::new(),
-            placement_asked: BTreeSet::new(),
+            owner: None,
+            owners: VecDeque::new(),
+            anybodys: VecDeque::new(),
+            strangers_receipts: 0,
             reading: None,
             placement_found: false,
             fresh: false,
@@ -138,8 +163,9 @@ impl Locate {
             (Question::Manifest, Ok(Answer::Blob(bytes))) => {
                 self.take_manifest(outbox, peer, &bytes)?;
             }
-            (Question::Placement(number), Ok(Answer::Blob(bytes))) => {
-                self.take_placement(outbox, peer, number, &bytes);
+            (Question::Placement(number), Ok(Answer::Placement { owner, more, page })) => {
+                let behind = more.then_some(owner);
+                self.take_placement(outbox, peer, number, owner, behind, &page);
             }
             (Question::Manifest, Ok(_)) => {
                 self.trouble(peer, "it answered another question".to_owned());
@@ -211,9 +237,11 @@ impl Locate {
     ) -> Result<(), NotFound> {
         match ManifestReader::root(bytes, self.manifest, &self.key) {
             Ok(reader) => {
-                self.sources.push(from);
+                self.owners.extend(reader.owner().map(|_| from));
+                self.anybodys.push_back((from, PlacementOf::First, 0));
                 if self.chunk_count == 0 {
                     self.chunk_count = reader.chunk_count();
+                    self.owner = reader.owner();
                     self.reader = Some(reader);
                     self.ask_for_placement(outbox);
                 }
@@ -228,20 +256,24 @@ impl Locate {
         }
     }
 
-    /// One source after the other is asked for the placement.
+    /// One source after the other is asked for the owner's placement, then for those of others.
     fn ask_for_placement(&mut self, outbox: &mut Outbox) {
         if self.reading.is_some() {
             return;
         }
-        let fresh = |peer: &&PeerAddr| !self.placement_asked.contains(&peer.peer);
-        let Some(&from) = self.sources.iter().find(fresh) else { return };
-        self.placement_asked.insert(from.peer);
-        self.reading = Some(Reading { from, left: 1 });
-        self.ask_page(outbox, from, 0);
+        let (from, whose, before) = match (self.owner, self.owners.pop_front()) {
+            (Some(owner), Some(from)) => (from, PlacementOf::Owner(owner), 0),
+            _ => match self.anybodys.pop_front() {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        self.reading = Some(Reading { from, before, left: 1 });
+        self.ask_page(outbox, from, 0, whose);
     }
 
-    fn ask_page(&mut self, outbox: &mut Outbox, peer: PeerAddr, number: u32) {
-        let id = outbox.ask(CoreId(0), peer, Ask::Placement(self.locator, number));
+    fn ask_page(&mut self, outbox: &mut Outbox, peer: PeerAddr, number: u32, whose: PlacementOf) {
+        let id = outbox.ask(CoreId(0), peer, Ask::Placement(self.locator, number, whose));
         self.asked.insert(id, (peer, Question::Placement(number)));
     }
 
@@ -255,8 +287,17 @@ impl Locate {
         }
     }
 
-    fn take_placement(&mut self, outbox: &mut Outbox, from: PeerAddr, number: u32, bytes: &[u8]) {
-        let page = match self.placement_page(number, bytes) {
+    /// `behind`: there are placements of owners behind this one.
+    fn take_placement(
+        &mut self,
+        outbox: &mut Outbox,
+        from: PeerAddr,
+        number: u32,
+        owner: PeerId,
+        behind: Option<PeerId>,
+        bytes: &[u8],
+    ) {
+        let page = match self.placement_page(number, owner, bytes) {
             Ok(page) => page,
             Err(what) => {
                 note(&mut self.bad, from.peer, what);
@@ -264,27 +305,36 @@ impl Locate {
             }
         };
         let pages = page.pages;
-        self.learn(page);
+        self.learn(page, owner);
         let Some(reading) = self.reading.as_mut().filter(|reading| reading.from == from) else {
             return;
         };
         reading.left -= 1;
         if number == 0 {
             reading.left = pages - 1;
+            if let (Some(last), true) = (behind, reading.before < OWNERS_MAX) {
+                let next = (from, PlacementOf::Behind(last), reading.before + 1);
+                self.anybodys.push_back(next);
+            }
         }
         if reading.left == 0 {
             self.reading = None;
             self.placement_found = true;
         } else if number == 0 {
             for number in 1..pages {
-                self.ask_page(outbox, from, number);
+                self.ask_page(outbox, from, number, PlacementOf::Owner(owner));
             }
         }
     }
 
     /// A page that can be what was asked for, or what is wrong with it.
-    fn placement_page(&self, number: u32, bytes: &[u8]) -> Result<PlacementPage, String> {
-        let page = PlacementPage::parse(bytes, self.locator).map_err(|e| e.to_string())?;
+    fn placement_page(
+        &self,
+        number: u32,
+        owner: PeerId,
+        bytes: &[u8],
+    ) -> Result<PlacementPage, String> {
+        let page = PlacementPage::parse(bytes, self.locator, owner).map_err(|e| e.to_string())?;
         if page.number != number {
             return Err("it sent another placement page".to_owned());
         }
@@ -297,7 +347,7 @@ impl Locate {
     }
 
     /// Takes a page's word for who holds what, and where they are.
-    fn learn(&mut self, page: PlacementPage) {
+    fn learn(&mut self, page: PlacementPage, owner: PeerId) {
         for holder in &page.holders {
             // What the user or the link says is not changed by a holder's word; what one holder
             // said is by another's, who is asked because the first one's led nowhere.
@@ -313,13 +363,23 @@ impl Locate {
             if receipt.chunk.0 >= self.chunk_count || self.receipts >= PLACEMENT_RECEIPTS_MAX {
                 continue;
             }
+            let Receipt { index, holder, root, until, .. } = *receipt;
+            let said = Said { index, holder, root, until };
             let holders = self.holders.entry(receipt.chunk).or_default();
-            let said = (receipt.index, receipt.holder);
-            if !holders.contains(&said) {
-                holders.push(said);
-                self.receipts += 1;
-                self.fresh = true;
+            let same = |known: &Said| (known.index, known.holder, known.root);
+            if holders.iter().any(|known| same(known) == same(&said)) {
+                continue;
             }
+            if self.owner.is_some_and(|named| named != owner) {
+                // Whoever is not the owner can write what it likes, but not sign for holders.
+                self.strangers_receipts += 1;
+                if self.strangers_receipts > STRANGERS_RECEIPTS_MAX || receipt.verify().is_err() {
+                    continue;
+                }
+            }
+            holders.push(said);
+            self.receipts += 1;
+            self.fresh = true;
         }
     }
 

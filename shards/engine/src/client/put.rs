@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use pangea_base::file::FileId;
 use pangea_base::{
     ChunkNumber, Code, ContentKey, CoreId, Entropy, Locator, Page, PeerAddr, PeerId, ReadKey,
-    ShardIndex, UnixTime,
+    ShardIndex,
 };
 use pangea_ces::ChunkPlan;
 use pangea_ces::plan::{Plan, Situation};
-use pangea_wire::{ChunkEntry, Grant, Label, Link, Receipt};
+use pangea_wire::{ChunkEntry, ClockDifference, Grant, Label, Link, Receipt};
 
 use super::{Numbers, Outbox, Trouble, note};
 use crate::message::{
@@ -30,8 +30,10 @@ pub struct PutSpec {
     pub code: Option<Code>,
     /// All that `ces::plan` needs; holders and code are filled in once they are known.
     pub situation: Situation,
-    /// Until when holders shall keep it.
-    pub lease: UnixTime,
+    /// Who puts it: the owner of what is stored.
+    pub owner: PeerId,
+    /// For how many seconds holders shall keep it, each by its own clock.
+    pub lease_seconds: u64,
     /// Its name.
     pub label: Option<Label>,
     /// Where its bytes come from.
@@ -77,6 +79,8 @@ pub struct PutOutcome {
     pub holders: Vec<PeerId>,
     /// The least over all chunks of (distinct holders - k).
     pub survives_losses: usize,
+    /// Holders whose clocks are far from ours.
+    pub clocks: Vec<(PeerId, ClockDifference)>,
 }
 
 /// A put that failed.
@@ -154,6 +158,7 @@ pub struct Put {
     started: Instant,
     done: Option<Result<PutOutcome, PutError>>,
     finished: bool,
+    clocks: BTreeMap<PeerId, ClockDifference>,
     /// Who failed so far, and how.
     pub troubles: Vec<Trouble>,
     /// Plaintext bytes encoded so far.
@@ -219,6 +224,7 @@ impl Put {
             started: now,
             done: None,
             finished: false,
+            clocks: BTreeMap::new(),
             troubles: Vec::new(),
             bytes_done: 0,
             spec,
@@ -398,9 +404,9 @@ impl Put {
     }
 
     fn ask_grant(&mut self, at: usize, bytes: u64) {
-        let (locator, lease) = (self.locator, self.spec.lease);
+        let (locator, lease_seconds) = (self.locator, self.spec.lease_seconds);
         let candidate = &mut self.candidates[at];
-        let ask = Ask::Routes { locator, bytes, lease };
+        let ask = Ask::Routes { locator, bytes, lease_seconds };
         candidate.asked = Some(self.outbox.ask(CoreId(0), candidate.addr, ask));
     }
 
@@ -418,11 +424,14 @@ impl Put {
         let candidate = &mut self.candidates[at];
         let peer = candidate.addr.peer;
         let grant = match answer {
-            Ok(Answer::Routes(routes)) => routes
-                .grants
-                .into_iter()
-                .find(|grant| grant.holder == peer && grant.locator == locator)
-                .ok_or_else(|| "it gave no grant of its own".to_owned()),
+            Ok(Answer::Routes(routes, clock)) => {
+                if let Some(clock) = clock {
+                    self.clocks.insert(peer, clock);
+                }
+                let own = |grant: &Grant| grant.holder == peer && grant.locator == locator;
+                let grant = routes.grants.into_iter().find(own);
+                grant.ok_or_else(|| "it gave no grant of its own".to_owned())
+            }
             Ok(_) => Err("it answered another question".to_owned()),
             Err(failed) => Err(failed.to_string()),
         };
@@ -583,7 +592,7 @@ impl Put {
             plan: *plan,
             key: self.content_key.clone(),
             locator: self.locator,
-            lease: self.spec.lease,
+            lease_seconds: self.spec.lease_seconds,
             holders,
             context: self.outbox.context(),
         };

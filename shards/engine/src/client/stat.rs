@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use pangea_base::{ChunkNumber, Code, CoreId, Hash, PeerAddr, PeerId, ShardIndex};
-use pangea_wire::{ChunkEntry, Link, ManifestWalk, ShardHeld, Step};
+use pangea_wire::{ChunkEntry, ClockDifference, Link, ManifestWalk, Step};
 
 use super::get::GetError;
 use super::locate::{Locate, NotFound};
 use super::{Numbers, Outbox, Trouble};
-use crate::message::{Answer, Ask, AskFailed, AskId, Command, Report};
+use crate::message::{Answer, Ask, AskFailed, AskId, Command, HeldThere, Report};
 
 /// One chunk as its holders have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct ChunkStat {
     pub code: Code,
     /// Promised shards: index, holder, and whether the holder confirmed it just now.
     pub shards: Vec<(ShardIndex, PeerId, bool)>,
+    /// In how many seconds the first of the confirmed ones need not be kept any more.
+    pub lease_left: Option<u64>,
 }
 
 impl ChunkStat {
@@ -44,6 +46,8 @@ pub struct HolderStat {
     pub confirmed: usize,
     /// Why not more.
     pub trouble: Option<String>,
+    /// How far its clock is from ours, if that is worth telling.
+    pub clock: Option<ClockDifference>,
 }
 
 /// What came of it.
@@ -67,8 +71,9 @@ pub struct Stat {
     entries: BTreeMap<ChunkNumber, ChunkEntry>,
     walked: bool,
     bytes: u64,
+    owner: Option<PeerId>,
     asked: BTreeMap<AskId, PeerId>,
-    answers: BTreeMap<PeerId, Result<Vec<ShardHeld>, String>>,
+    answers: BTreeMap<PeerId, Result<HeldThere, String>>,
     looks_further: bool,
     done: Option<Result<StatOutcome, GetError>>,
     finished: bool,
@@ -89,6 +94,7 @@ impl Stat {
             entries: BTreeMap::new(),
             walked: false,
             bytes: 0,
+            owner: None,
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
             looks_further: false,
@@ -133,7 +139,7 @@ impl Stat {
             self.page(answer);
         } else if let Some(peer) = self.asked.remove(&id) {
             let held = match answer {
-                Ok(Answer::Stat(shards)) => Ok(shards),
+                Ok(Answer::Stat(held)) => Ok(held),
                 Ok(_) => Err("it answered another question".to_owned()),
                 Err(failed) => Err(failed.to_string()),
             };
@@ -153,6 +159,7 @@ impl Stat {
                 Some(Err(not_found)) => return self.not_found(not_found),
                 Some(Ok(reader)) => {
                     self.bytes = reader.plaintext_bytes();
+                    self.owner = reader.owner();
                     self.walk = Some(ManifestWalk::new(reader));
                     self.ask_holders();
                 }
@@ -178,7 +185,7 @@ impl Stat {
 
     fn ask_holders(&mut self) {
         let holders: BTreeSet<PeerId> =
-            self.locate.holders.values().flatten().map(|(_, peer)| *peer).collect();
+            self.locate.holders.values().flatten().map(|said| said.holder).collect();
         for peer in holders {
             if matches!(self.answers.get(&peer), Some(Ok(_))) {
                 continue;
@@ -188,7 +195,7 @@ impl Stat {
                 continue;
             };
             let core = self.outbox.any_core();
-            let ask = Ask::Stat(self.locate.locator());
+            let ask = Ask::Stat(self.locate.locator(), self.owner);
             let id = self.outbox.ask(core, PeerAddr { peer, addr }, ask);
             self.asked.insert(id, peer);
         }
@@ -239,11 +246,15 @@ impl Stat {
         let mut chunks = Vec::new();
         for (&chunk, entry) in &self.entries {
             let promised = self.locate.holders.get(&chunk).map_or(&[][..], Vec::as_slice);
-            let check = |&(index, peer): &(ShardIndex, PeerId)| {
-                (index, peer, self.confirms(peer, chunk, index, entry))
-            };
-            let shards = promised.iter().map(check).collect();
-            chunks.push(ChunkStat { chunk, code: entry.code(), shards });
+            let promised = promised.iter().filter(|said| entry.root(said.index) == Some(said.root));
+            let mut shards = Vec::new();
+            let mut lease_left: Option<u64> = None;
+            for said in promised {
+                let left = self.confirms(said.holder, chunk, said.index, entry);
+                shards.push((said.index, said.holder, left.is_some()));
+                lease_left = lease_left.into_iter().chain(left).min();
+            }
+            chunks.push(ChunkStat { chunk, code: entry.code(), shards, lease_left });
         }
         chunks
     }
@@ -265,23 +276,29 @@ impl Stat {
                 Some(Err(why)) => Some(why.clone()),
                 _ => None,
             },
+            clock: match self.answers.get(&peer) {
+                Some(Ok(held)) => held.clock,
+                _ => None,
+            },
         };
         let holders = counts.into_iter().map(holder).collect();
         self.finish(Ok(StatOutcome { bytes: self.bytes, chunks, holders }));
     }
 
-    /// Whether a holder said that it has this very shard.
+    /// For how many seconds yet a holder keeps this very shard, if it said that it has it.
     fn confirms(
         &self,
         peer: PeerId,
         chunk: ChunkNumber,
         index: ShardIndex,
         entry: &ChunkEntry,
-    ) -> bool {
-        let Some(Ok(held)) = self.answers.get(&peer) else { return false };
-        let at = held.binary_search_by_key(&(chunk, index), |shard| (shard.chunk, shard.index));
-        let Some(shard) = at.ok().and_then(|at| held.get(at)) else { return false };
-        Some(shard.root) == entry.root(index) && shard.length == entry.shard_bytes
+    ) -> Option<u64> {
+        let Some(Ok(held)) = self.answers.get(&peer) else { return None };
+        let wanted = (chunk, index, entry.root(index)?);
+        let at = held.shards.binary_search_by_key(&wanted, |s| (s.chunk, s.index, s.root)).ok()?;
+        let shard = held.shards.get(at)?;
+        let left = shard.until.0.saturating_sub(held.now.0);
+        (shard.length == entry.shard_bytes).then_some(left)
     }
 
     fn not_found(&mut self, not_found: NotFound) {

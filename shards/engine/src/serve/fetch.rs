@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, GROUP_BYTES, Page, ShardKey};
-use pangea_store::{BlobKind, ShardInfo};
+use pangea_base::{CoreId, GROUP_BYTES, Page, PeerId, UnixTime};
+use pangea_store::{OwnedShard, Owners, PlacementFound, ShardInfo};
 use pangea_wire::{
-    FetchRefusal, FetchRequest, FetchResponse, ShardBegins, ShardHeld, limits::STAT_SHARDS_MAX,
-    table_bytes,
+    FetchRefusal, FetchRequest, FetchResponse, PlacementOf, ShardBegins, ShardHeld,
+    limits::STAT_SHARDS_MAX, table_bytes,
 };
 
-use super::store::placement_id;
 use super::{Next, Serve, Stage};
 use crate::holdings::{Asked, Delivery};
 use crate::limits::SEND_AHEAD_PAGES;
@@ -31,11 +30,13 @@ pub(super) struct Lookup {
     answers: Vec<(CoreId, HoldingAnswer)>,
     // Set once the shard is found and its head is on its way.
     info: Option<ShardInfo>,
+    // Set once it is known whose placement page it is, and whether other owners follow.
+    placement: Option<(PeerId, bool)>,
 }
 
 /// A shard on its way to a peer.
 pub(super) struct Sending {
-    key: ShardKey,
+    shard: OwnedShard,
     from: CoreId,
     length: u64,
     first_group: u32,
@@ -57,10 +58,10 @@ impl Lookup {
 }
 
 impl Sending {
-    fn new(key: ShardKey, from: CoreId, info: &ShardInfo, first_group: u32) -> Sending {
+    fn new(shard: OwnedShard, from: CoreId, info: &ShardInfo, first_group: u32) -> Sending {
         let start = u64::from(first_group) * GROUP_BYTES as u64;
         Sending {
-            key,
+            shard,
             from,
             length: info.length,
             first_group,
@@ -112,8 +113,15 @@ impl Serve {
         let mut cores: Vec<CoreId> =
             (0..shared.cores).rev().map(CoreId).filter(|&core| core != own).collect();
         cores.push(own);
-        let lookup =
-            Lookup { asked, question, cores, outstanding: None, answers: Vec::new(), info: None };
+        let lookup = Lookup {
+            asked,
+            question,
+            cores,
+            outstanding: None,
+            answers: Vec::new(),
+            info: None,
+            placement: None,
+        };
         request.stage = Stage::Lookup(Box::new(lookup));
         Next::Again
     }
@@ -132,7 +140,10 @@ impl Serve {
             self.starved.insert(id);
             return Next::Wait;
         }
-        let all_wanted = matches!(lookup.question, HoldingQuestion::Shards(_));
+        let all_wanted = matches!(
+            lookup.question,
+            HoldingQuestion::Shards(..) | HoldingQuestion::PlacementOf(..)
+        );
         let found = lookup
             .answers
             .last()
@@ -168,7 +179,7 @@ impl Serve {
                 sending.next_read += READ_BYTES;
                 continue;
             }
-            let question = HoldingQuestion::Page(sending.key, offset);
+            let question = HoldingQuestion::Page(sending.shard, offset);
             match self.holdings.ask(shared, sending.from, id, question) {
                 Asked::Ticket(ticket) => {
                     sending.reads.insert(ticket, offset);
@@ -204,15 +215,27 @@ impl super::Request {
     /// All cores that had to be asked have answered.
     fn conclude(&mut self, shared: &mut Shared) -> Next {
         let Stage::Lookup(lookup) = &mut self.stage else { return Next::Again };
-        if let HoldingQuestion::Shards(_) = lookup.question {
-            let answer = stat(lookup);
-            self.answer(&answer);
-            return Next::Again;
+        match lookup.question {
+            HoldingQuestion::Shards(..) => {
+                let answer = stat(lookup, shared.wall);
+                self.answer(&answer);
+                return Next::Again;
+            }
+            HoldingQuestion::PlacementOf(locator, page, _) => {
+                if let Some((from, found)) = chosen(lookup.answers.drain(..)) {
+                    let whose = Owners::Of(found.owner);
+                    lookup.question = HoldingQuestion::Placement(locator, page, whose);
+                    lookup.cores = vec![from];
+                    lookup.placement = Some((found.owner, found.more));
+                    return Next::Again;
+                }
+            }
+            _ => {}
         }
         let (from, answer) = lookup.answers.pop().unwrap_or((shared.core, HoldingAnswer::NotHere));
         match (answer, &lookup.asked) {
-            (HoldingAnswer::Shard(info), FetchRequest::GetShard { key, first_group }) => {
-                let (key, first_group) = (*key, *first_group);
+            (HoldingAnswer::Shard(shard, info), FetchRequest::GetShard { first_group, .. }) => {
+                let first_group = *first_group;
                 if u64::from(first_group) >= pangea_base::group_count(info.length) {
                     self.refuse(shared, FetchRefusal::BeyondEnd);
                     return Next::Again;
@@ -220,23 +243,29 @@ impl super::Request {
                 let begins = ShardBegins { length: info.length, root: info.root, first_group };
                 self.out.push(pangea_wire::frame(&FetchResponse::Shard(begins)));
                 // The group table is asked for next, of the core that has the shard.
-                let question = HoldingQuestion::Table(key);
-                lookup.question = question;
+                lookup.question = HoldingQuestion::Table(shard);
                 lookup.cores = vec![from];
                 lookup.answers.clear();
                 lookup.info = Some(info);
                 Next::Again
             }
-            (HoldingAnswer::Table(table), FetchRequest::GetShard { key, first_group }) => {
-                let Some(info) = lookup.info else { return Next::Over(request::CANCELLED) };
-                let sending = Sending::new(*key, from, &info, *first_group);
+            (HoldingAnswer::Table(table), FetchRequest::GetShard { first_group, .. }) => {
+                let (Some(info), &HoldingQuestion::Table(shard)) = (lookup.info, &lookup.question)
+                else {
+                    return Next::Over(request::CANCELLED);
+                };
+                let sending = Sending::new(shard, from, &info, *first_group);
                 self.out.push(table_bytes(&table));
                 self.stage = Stage::Sending(Box::new(sending));
                 Next::Again
             }
             (HoldingAnswer::Blob(bytes), _) => {
                 let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.answer(&FetchResponse::Blob { length });
+                let head = match lookup.placement {
+                    Some((owner, more)) => FetchResponse::Placement { owner, length, more },
+                    None => FetchResponse::Blob { length },
+                };
+                self.answer(&head);
                 self.out.push(bytes);
                 Next::Again
             }
@@ -259,17 +288,39 @@ impl super::Request {
 
 fn question(asked: &FetchRequest) -> HoldingQuestion {
     match *asked {
-        FetchRequest::GetShard { key, .. } => HoldingQuestion::Shard(key),
+        FetchRequest::GetShard { key, root, .. } => HoldingQuestion::Shard(key, root),
         FetchRequest::GetManifest { locator, page } => HoldingQuestion::Manifest(locator, page),
-        FetchRequest::GetPlacement { locator, page } => {
-            HoldingQuestion::Blob(BlobKind::Placement, locator, Some(placement_id(page)))
+        FetchRequest::GetPlacement { locator, page, whose } => {
+            let whose = match whose {
+                PlacementOf::Owner(owner) => Owners::Of(owner),
+                PlacementOf::First => Owners::First,
+                PlacementOf::Behind(owner) => Owners::Behind(owner),
+            };
+            HoldingQuestion::PlacementOf(locator, page, whose)
         }
-        FetchRequest::Stat { locator, .. } => HoldingQuestion::Shards(locator),
+        FetchRequest::Stat { locator, owner, .. } => HoldingQuestion::Shards(locator, owner),
     }
 }
 
+/// Of what all cores have, the page of the first owner, the newest if several cores have one; and
+/// whether others follow.
+fn chosen(
+    answers: impl Iterator<Item = (CoreId, HoldingAnswer)>,
+) -> Option<(CoreId, PlacementFound)> {
+    let found = |(core, answer)| match answer {
+        HoldingAnswer::PlacementFound(found) => Some((core, found)),
+        _ => None,
+    };
+    let all: Vec<(CoreId, PlacementFound)> = answers.filter_map(found).collect();
+    let first = all.iter().map(|(_, found)| found.owner).min()?;
+    let more = all.iter().any(|(_, found)| found.more || found.owner > first);
+    let of_first = all.into_iter().filter(|(_, found)| found.owner == first);
+    let (core, newest) = of_first.max_by_key(|(_, found)| found.order)?;
+    Some((core, PlacementFound { more, ..newest }))
+}
+
 /// What all cores hold of an object, from where the asker left off.
-fn stat(lookup: &mut Lookup) -> FetchResponse {
+fn stat(lookup: &mut Lookup, now: UnixTime) -> FetchResponse {
     let FetchRequest::Stat { after, .. } = lookup.asked else {
         return FetchResponse::Refused(FetchRefusal::Internal);
     };
@@ -279,10 +330,12 @@ fn stat(lookup: &mut Lookup) -> FetchResponse {
             shards.extend(part);
         }
     }
-    shards.retain(|shard| after.is_none_or(|after| (shard.chunk, shard.index) > after));
-    shards.sort_by_key(|shard| (shard.chunk, shard.index));
-    shards.dedup_by_key(|shard| (shard.chunk, shard.index));
+    let place = |shard: &ShardHeld| (shard.chunk, shard.index, shard.root);
+    shards.retain(|shard| after.is_none_or(|after| place(shard) > after));
+    // Of the same bytes that several keep, the last end.
+    shards.sort_by_key(|shard| (place(shard), std::cmp::Reverse(shard.until)));
+    shards.dedup_by_key(|shard| place(shard));
     let more = shards.len() > STAT_SHARDS_MAX;
     shards.truncate(STAT_SHARDS_MAX);
-    FetchResponse::Stat { shards, more }
+    FetchResponse::Stat { now, shards, more }
 }

@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use pangea_base::{CoreId, PeerId, UnixTime};
-use pangea_store::{BlobKey, WriteId};
+use pangea_base::{CoreId, PeerId, Prefix};
+use pangea_store::WriteId;
 use pangea_trace::{
     Event, EventData, LABEL_BYTES, Label, Outcome, SpanKind, TraceContext, flags, if_trace, words,
 };
 use pangea_transport::{ConnId, ReadOutcome, StreamId};
 use pangea_wire::{
-    AuthChallenge, FrameReader, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
+    AuthChallenge, FrameReader, Grant, PeerSent, Ping, Pong, Protocol, RouteRequest, RouteResponse,
     StoreRefusal,
 };
 
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::limits::{
-    LEASE_MAX, LEASE_SLACK, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
+    LEASE_MAX, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
     STREAM_PROGRESS_BYTES, STREAM_STALL,
 };
 use crate::message::Message;
@@ -30,6 +30,7 @@ use crate::request;
 use crate::shared::{Owner, Shared};
 use fetch::{Lookup, Sending};
 use store::{Bill, BlobWriting, OrphanShard, ShardWriting};
+pub(crate) use store::Written;
 
 /// All requests that this core serves.
 #[derive(Default)]
@@ -44,7 +45,7 @@ pub(crate) struct Serve {
     // What outlives its request: questions to the ledger, and writes that can't be stopped.
     unpaid: BTreeMap<u64, Bill>,
     orphans: BTreeMap<WriteId, OrphanShard>,
-    orphan_blobs: BTreeMap<u64, (BlobKey, Bill)>,
+    orphan_blobs: BTreeMap<u64, Bill>,
     pub(crate) holdings: Holdings,
     // Proofs that were already checked on a connection, so that each costs one signature only.
     proven: BTreeMap<ConnId, Vec<AuthChallenge>>,
@@ -228,7 +229,7 @@ impl Serve {
         &mut self,
         shared: &mut Shared,
         write: WriteId,
-        result: Option<Result<(pangea_base::Hash, u64), StoreRefusal>>,
+        result: Option<Result<Written, StoreRefusal>>,
     ) {
         if let (Some(orphan), Some(result)) = (self.orphans.get(&write), &result) {
             orphan.written(shared, result.as_ref().ok());
@@ -322,6 +323,15 @@ impl Serve {
             _ => return Next::Again,
         };
         match understood {
+            Err(PeerSent::OtherVersion { protocol, .. })
+                if matches!(request.stage, Stage::Protocol) =>
+            {
+                // Who speaks another version is told which one is spoken here.
+                request.out.push(pangea_wire::other_version(protocol));
+                request.stage = Stage::Answered;
+                self.refused += 1;
+                Next::Again
+            }
             Err(sent) => self.misbehaved(shared, id, &sent),
             Ok(Some(())) => Next::Again,
             Ok(None) => self.read(shared, id),
@@ -456,19 +466,20 @@ impl Request {
     fn ping(&mut self, shared: &Shared, capacity_bytes: u64) -> Result<Option<()>, PeerSent> {
         let Some(ping) = self.reader.message::<Ping>()? else { return Ok(None) };
         let used_bytes = shared.store.as_ref().map_or(0, |store| store.used_bytes());
-        self.answer(&Pong { nonce: ping.nonce, version: 1, capacity_bytes, used_bytes });
+        let (nonce, version, now) = (ping.nonce, pangea_wire::VERSION, shared.wall);
+        self.answer(&Pong { nonce, version, capacity_bytes, used_bytes, now });
         Ok(Some(()))
     }
 
     fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
-        let RouteRequest::FindRoutes { locator, bytes, lease } = asked;
-        if is_too_long(lease, shared.wall) {
-            let refusal = Some(StoreRefusal::BadRequest);
-            self.answer(&RouteResponse { peers: Vec::new(), grants: Vec::new(), refusal });
+        let RouteRequest::FindRoutes { locator, bytes, lease_seconds, .. } = asked;
+        if let Some(refusal) = lease_refused(lease_seconds) {
+            self.answer_route(shared, Vec::new(), Some(refusal));
             return Ok(Some(()));
         }
-        let question = LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
+        let (origin, from, caller) = (self.peer, Prefix::of(self.from), self.conn.number());
+        let question = LedgerQuestion::Grant { origin, from, caller, locator, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         self.stage = Stage::Granting;
         Ok(Some(()))
@@ -478,16 +489,28 @@ impl Request {
         let (grants, refusal) = match answer {
             LedgerAnswer::Granted(grant) => (vec![*grant], None),
             LedgerAnswer::Refused(refusal) => (Vec::new(), Some(refusal)),
-            LedgerAnswer::Spent | LedgerAnswer::Noted => (Vec::new(), Some(StoreRefusal::Internal)),
+            LedgerAnswer::Released => (Vec::new(), None),
+            LedgerAnswer::Spent => (Vec::new(), Some(StoreRefusal::Internal)),
         };
+        self.answer_route(shared, grants, refusal);
+    }
+
+    fn answer_route(
+        &mut self,
+        shared: &Shared,
+        grants: Vec<Grant>,
+        refusal: Option<StoreRefusal>,
+    ) {
         if let Some(why) = &refusal {
             self.refused(shared, why);
         }
-        self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
+        let now = shared.wall;
+        self.answer(&RouteResponse { peers: Vec::new(), grants, refusal, now });
     }
 }
 
-/// Whether a lease ends later than this node promises anything for.
-fn is_too_long(lease: UnixTime, wall: UnixTime) -> bool {
-    lease > wall.after(LEASE_MAX + LEASE_SLACK)
+/// A lease that is longer than this node promises anything for.
+fn lease_refused(seconds: u64) -> Option<StoreRefusal> {
+    let limit = LEASE_MAX.as_secs();
+    (seconds > limit).then_some(StoreRefusal::LeaseTooLong { limit })
 }

@@ -1,19 +1,22 @@
 //! Storing for others: admission, then the body, then the receipt.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, Hash, PeerId, ShardKey, UnixTime};
-use pangea_store::{AppendRefused, BlobKey, BlobKind, Key, ShardMeta, StoreRefused, WriteId};
+use pangea_base::{CoreId, Hash, PeerId, Prefix, ShardKey, UnixTime};
+use pangea_store::{
+    AppendRefused, BlobKey, BlobKind, Key, Replaced, ShardMeta, StoreRefused, WriteId,
+};
 use pangea_trace::{Event, EventData, flags, if_trace, trace_event, words};
 use pangea_wire::{
     BlobBody, Channel, PutBody, PutPart, Receipt, ShardHeader, StoreRefusal, StoreRequest,
     StoreResponse, StoreTrailer,
 };
 
-use super::{Next, PROVEN_MAX, Serve, Stage, is_too_long};
+use super::{Next, PROVEN_MAX, Serve, Stage, lease_refused};
 use crate::holdings::{Asker, Delivery};
+use crate::grants::Nonce;
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::message::{HoldingAnswer, Message};
 use crate::request;
@@ -22,36 +25,82 @@ use crate::shared::Shared;
 /// A shard on its way to the disk.
 pub(super) struct ShardWriting {
     header: ShardHeader,
+    payer: Payer,
     body: PutBody,
     admission: Admission,
     write: Option<WriteId>,
     // Cut from the stream and not yet taken by the store.
     pending: Option<Bytes>,
     trailer: Option<StoreTrailer>,
-    stored: Option<Result<(Hash, u64), StoreRefusal>>,
+    stored: Option<Result<Written, StoreRefusal>>,
+    // From when until when it is kept, by this node's clock.
+    lease: Lease,
     // The shard is here already: what comes is only compared with it.
     held: Option<Held>,
 }
 
-/// A shard that was here before.
+/// From when until when something is kept.
+#[derive(Clone, Copy)]
+struct Lease {
+    from: UnixTime,
+    until: UnixTime,
+}
+
+/// A shard of the same owner that was here before.
 struct Held {
     root: Hash,
     length: u64,
-    lease: UnixTime,
+    lease: Lease,
+}
+
+/// How much earlier than asked for the lease of a shard that is here already may end: its origin
+/// puts it once more because the first receipt did not arrive.
+const AGAIN_WITHIN: Duration = Duration::from_secs(6 * 3600);
+
+/// A shard that is on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) root: Hash,
+    pub(crate) length: u64,
+    /// Bytes of disk that it takes.
+    pub(crate) bytes: u64,
+    /// What it took the place of.
+    pub(crate) replaced: Option<Replaced>,
+}
+
+/// Who pays for a write: what its entry in the store says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payer {
+    grant: Nonce,
+    owner: PeerId,
+    from: Prefix,
+}
+
+impl Payer {
+    fn owes(self, spent: u64) -> Bill {
+        Bill { payer: self, spent }
+    }
+
+    /// Something of the same owner made way for what was written.
+    fn gave_way(self, shared: &mut Shared, replaced: Option<Replaced>) {
+        if let Some(Replaced { prefix, bytes }) = replaced {
+            let question = LedgerQuestion::Deleted { owner: self.owner, from: prefix, bytes };
+            shared.send(CoreId(0), Message::Ledger(0, question));
+        }
+    }
 }
 
 /// What a write has been charged, and to whom.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bill {
-    owner: PeerId,
-    from: IpAddr,
+    payer: Payer,
     spent: u64,
 }
 
 impl Bill {
     pub(super) fn settle(self, shared: &mut Shared, kept: u64) {
-        let Bill { owner, from, spent } = self;
-        let question = LedgerQuestion::Settle { owner, from, spent, kept };
+        let Bill { payer: Payer { grant, owner, from }, spent } = self;
+        let question = LedgerQuestion::Settle { grant, owner, from, spent, kept };
         shared.send(CoreId(0), Message::Ledger(0, question));
     }
 }
@@ -65,33 +114,31 @@ pub(super) struct OrphanShard {
 
 impl OrphanShard {
     /// It is on disk (or not): it is paid for, and goes if it isn't what its origin meant.
-    pub(super) fn written(&self, shared: &mut Shared, stored: Option<&(Hash, u64)>) {
-        let Some(&(root, length)) = stored else { return self.bill.settle(shared, 0) };
-        self.bill.settle(shared, on_disk(shared, Key::Shard(self.key)));
+    pub(super) fn written(&self, shared: &mut Shared, stored: Option<&Written>) {
+        let Some(&Written { root, length, bytes, replaced }) = stored else {
+            return self.bill.settle(shared, 0);
+        };
+        self.bill.settle(shared, bytes);
+        self.bill.payer.gave_way(shared, replaced);
         if self.trailer != Some(StoreTrailer { root, length })
             && let Some(store) = &mut shared.store
         {
-            let _ = store.delete(Key::Shard(self.key));
+            let _ = store.delete(Key::shard(self.bill.payer.owner, self.key));
         }
     }
-}
-
-/// What the disk takes for something that is held.
-fn on_disk(shared: &Shared, key: Key) -> u64 {
-    shared.store.as_ref().and_then(|store| store.disk_bytes(&key)).unwrap_or(0)
 }
 
 /// A manifest or placement page on its way to the disk.
 pub(super) struct BlobWriting {
     key: BlobKey,
+    payer: Payer,
     body: BlobBody,
     length: u64,
     hash: Option<Hash>,
     admission: Admission,
     submitted: Option<u64>,
-    // It was here before, and takes no more room.
-    held: bool,
-    written: Option<Result<(), String>>,
+    // Bytes of disk that it takes anew, and what it took the place of.
+    written: Option<Result<(u64, Option<Replaced>), String>>,
 }
 
 /// What the ledger said of a write.
@@ -106,10 +153,10 @@ enum Admission {
 
 impl ShardWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, self.header.length_max);
+        self.admission.answered(answer, shard_disk_bytes(self.header.length_max));
     }
 
-    pub(super) fn stored(&mut self, result: Result<(Hash, u64), StoreRefusal>) {
+    pub(super) fn stored(&mut self, result: Result<Written, StoreRefusal>) {
         self.stored = Some(result);
     }
 
@@ -126,8 +173,6 @@ impl ShardWriting {
         &mut self,
         shared: &mut Shared,
         by_write: &mut BTreeMap<WriteId, u64>,
-        owner: PeerId,
-        from: IpAddr,
     ) {
         if let Some(write) = self.write.take() {
             by_write.remove(&write);
@@ -135,19 +180,20 @@ impl ShardWriting {
                 store.abort(write);
             }
         }
-        self.admission.settle(shared, owner, from, 0);
+        self.admission.settle(shared, self.payer, 0);
     }
 }
 
 impl BlobWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, self.length);
+        self.admission.answered(answer, blob_disk_bytes(self.length));
     }
 
     pub(super) fn written(&mut self, answer: HoldingAnswer) {
         self.written = Some(match answer {
+            HoldingAnswer::Written { bytes, replaced } => Ok((bytes, replaced)),
             HoldingAnswer::Failed(why) => Err(why),
-            _ => Ok(()),
+            _ => Err("the store answered another question".to_owned()),
         });
     }
 
@@ -159,8 +205,8 @@ impl BlobWriting {
         self.submitted.is_some()
     }
 
-    fn abandon(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr) {
-        self.admission.settle(shared, owner, from, 0);
+    fn abandon(&mut self, shared: &mut Shared) {
+        self.admission.settle(shared, self.payer, 0);
     }
 }
 
@@ -169,15 +215,15 @@ impl Admission {
         *self = match answer {
             LedgerAnswer::Spent => Admission::Spent(bytes),
             LedgerAnswer::Refused(refusal) => Admission::Refused(refusal),
-            LedgerAnswer::Granted(_) | LedgerAnswer::Noted => {
+            LedgerAnswer::Granted(_) | LedgerAnswer::Released => {
                 Admission::Refused(StoreRefusal::Internal)
             }
         };
     }
 
-    fn settle(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr, kept: u64) {
+    fn settle(&mut self, shared: &mut Shared, payer: Payer, kept: u64) {
         if let Admission::Spent(spent) = *self {
-            Bill { owner, from, spent }.settle(shared, kept);
+            payer.owes(spent).settle(shared, kept);
             *self = Admission::Settled;
         }
     }
@@ -186,30 +232,31 @@ impl Admission {
 impl Serve {
     /// A request ends before its time. What can't be stopped any more is settled when it is done.
     pub(super) fn abandon(&mut self, shared: &mut Shared, id: u64, request: &mut super::Request) {
-        let (owner, from) = (request.peer, request.from);
-        let bill = |spent| Bill { owner, from, spent };
         match &mut request.stage {
             Stage::Shard(writing) => match (&writing.admission, writing.write) {
                 (Admission::Asked, _) => {
-                    self.unpaid.insert(id, bill(writing.header.length_max));
+                    let spent = shard_disk_bytes(writing.header.length_max);
+                    self.unpaid.insert(id, writing.payer.owes(spent));
                 }
                 (Admission::Spent(spent), Some(write))
                     if writing.trailer.is_some() && writing.stored.is_none() =>
                 {
                     self.by_write.remove(&write);
                     let (key, trailer) = (writing.header.key, writing.trailer);
-                    self.orphans.insert(write, OrphanShard { key, trailer, bill: bill(*spent) });
+                    let bill = writing.payer.owes(*spent);
+                    self.orphans.insert(write, OrphanShard { key, trailer, bill });
                 }
-                _ => writing.abandon(shared, &mut self.by_write, owner, from),
+                _ => writing.abandon(shared, &mut self.by_write),
             },
             Stage::Blob(writing) => match (&writing.admission, writing.submitted) {
                 (Admission::Asked, _) => {
-                    self.unpaid.insert(id, bill(writing.length));
+                    let spent = blob_disk_bytes(writing.length);
+                    self.unpaid.insert(id, writing.payer.owes(spent));
                 }
-                (Admission::Spent(spent), Some(ticket)) if !writing.held => {
-                    self.orphan_blobs.insert(ticket, (writing.key, bill(*spent)));
+                (Admission::Spent(spent), Some(ticket)) => {
+                    self.orphan_blobs.insert(ticket, writing.payer.owes(*spent));
                 }
-                _ => writing.abandon(shared, owner, from),
+                _ => writing.abandon(shared),
             },
             _ => {}
         }
@@ -217,9 +264,13 @@ impl Serve {
 
     /// The disk is done with a page whose request is gone.
     pub(super) fn orphan_blob_written(&mut self, shared: &mut Shared, delivery: Delivery) {
-        if let Some((key, bill)) = self.orphan_blobs.remove(&delivery.ticket) {
-            bill.settle(shared, on_disk(shared, Key::Blob(key)));
-        }
+        let Some(bill) = self.orphan_blobs.remove(&delivery.ticket) else { return };
+        let (kept, replaced) = match delivery.answer {
+            HoldingAnswer::Written { bytes, replaced } => (bytes, replaced),
+            _ => (0, None),
+        };
+        bill.settle(shared, kept);
+        bill.payer.gave_way(shared, replaced);
     }
 
     /// The message of a store request: checked, and the ledger asked.
@@ -231,21 +282,24 @@ impl Serve {
             Err(sent) => return self.misbehaved(shared, id, &sent),
         };
         if let StoreRequest::PutShard(header) = &asked
-            && is_too_long(header.lease, shared.wall)
+            && let Some(refusal) = lease_refused(header.lease_seconds)
         {
-            return self.refuse(shared, id, StoreRefusal::BadRequest);
+            return self.refuse(shared, id, refusal);
         }
         if let Err(refusal) = self.prove(shared, id, &asked) {
             return self.refuse(shared, id, refusal);
         }
+        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let grant = Box::new(asked.auth().grant.clone());
-        let (stage, bytes) = match begin(asked) {
+        let from = Prefix::of(request.from);
+        let payer = Payer { grant: grant.nonce, owner: request.peer, from };
+        let (stage, bytes) = match begin(asked, payer, shared.stamp()) {
             Ok(begun) => begun,
             Err(sent) => return self.misbehaved(shared, id, &sent),
         };
-        let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         request.stage = stage;
-        let question = LedgerQuestion::Spend { grant, from: request.from, bytes };
+        let caller = request.conn.number();
+        let question = LedgerQuestion::Spend { grant, from, caller, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         Next::Wait
     }
@@ -260,15 +314,15 @@ impl Serve {
         let Some(request) = self.requests.get(&id) else { return Err(StoreRefusal::Internal) };
         let known = self.proven.entry(request.conn).or_default();
         let (auth, locator) = (asked.auth(), asked.locator());
-        if known.contains(auth) && auth.grant.locator == locator && shared.wall < auth.grant.expires
-        {
+        if known.contains(auth) && auth.grant.locator == locator {
             return Ok(());
         }
         let exporter = request::exporter(&shared.transport, request.conn)
             .map_err(|_| StoreRefusal::Internal)?;
         let (holder, origin) = (shared.identity.peer(), request.peer);
         let channel = Channel { exporter: &exporter, holder, origin, locator };
-        auth.verify(&channel, shared.wall).map_err(StoreRefusal::BadGrant)?;
+        // How old the grant is, the ledger knows better than any clock.
+        auth.verify(&channel).map_err(StoreRefusal::BadGrant)?;
         if known.len() >= PROVEN_MAX {
             known.remove(0);
         }
@@ -341,8 +395,9 @@ impl Serve {
         };
         let meta = ShardMeta {
             owner: request.peer,
+            prefix: writing.payer.from,
             code: writing.header.code,
-            lease: writing.header.lease,
+            until: writing.lease.until,
             length_max: writing.header.length_max,
         };
         match store.begin(writing.header.key, meta) {
@@ -351,9 +406,9 @@ impl Serve {
                 self.by_write.insert(write, id);
                 Next::Again
             }
-            Err(StoreRefused::AlreadyHeld { root, length }) => {
+            Err(StoreRefused::AlreadyHeld { root, length, stored, until }) => {
                 // The same shard once more (its receipt was lost, say) is answered like the first.
-                let lease = store.shard(&writing.header.key).map_or(UnixTime(0), |i| i.lease);
+                let lease = Lease { from: stored, until };
                 writing.held = Some(Held { root, length, lease });
                 Next::Again
             }
@@ -376,11 +431,14 @@ impl Serve {
             Err(sent) => return self.misbehaved(shared, id, &sent),
         };
         let key = writing.header.key;
-        if trailer != (StoreTrailer { root, length }) || lease < writing.header.lease {
+        let ends_early = lease.until.after(AGAIN_WITHIN) < writing.lease.until;
+        if trailer != (StoreTrailer { root, length }) || ends_early {
             return self.refuse_shard(shared, id, StoreRefusal::AlreadyHeldDifferent);
         }
-        writing.admission.settle(shared, request.peer, request.from, 0);
-        let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
+        writing.admission.settle(shared, writing.payer, 0);
+        let Lease { from, until } = lease;
+        let owner = request.peer;
+        let receipt = Receipt::issue(&shared.identity, owner, key, root, length, from, until);
         request.answer(&StoreResponse::Stored(receipt));
         Next::Again
     }
@@ -396,7 +454,7 @@ impl Serve {
                 let event = event.of(&request.context).with_peer(&request.peer);
                 shared.tracer.log(event.flagged(flags::ERROR));
             }
-            writing.abandon(shared, &mut self.by_write, request.peer, request.from);
+            writing.abandon(shared, &mut self.by_write);
         }
         self.refuse(shared, id, refusal)
     }
@@ -406,29 +464,32 @@ impl Serve {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let Stage::Shard(writing) = &mut request.stage else { return Next::Again };
         writing.write = None;
-        let (key, lease) = (writing.header.key, writing.header.lease);
-        let trailer = writing.trailer;
+        let (key, Lease { from, until }) = (writing.header.key, writing.lease);
+        let (trailer, owner) = (writing.trailer, request.peer);
+        if let Some(Ok(Written { bytes, replaced, .. })) = writing.stored {
+            writing.admission.settle(shared, writing.payer, bytes);
+            writing.payer.gave_way(shared, replaced);
+        }
         match writing.stored.take() {
-            Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
-                let kept = on_disk(shared, Key::Shard(key));
-                writing.admission.settle(shared, request.peer, request.from, kept);
+            Some(Ok(Written { root, length, .. }))
+                if trailer == Some(StoreTrailer { root, length }) =>
+            {
                 trace_event!(
                     shared.tracer,
                     &request.context,
                     &request.peer,
                     ShardStored { chunk: key.chunk.0.into(), index: key.index.0, bytes: length }
                 );
-                let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
+                let identity = &shared.identity;
+                let receipt = Receipt::issue(identity, owner, key, root, length, from, until);
                 request.answer(&StoreResponse::Stored(receipt));
                 Next::Again
             }
             Some(Ok(_)) => {
                 // What arrived is not what the origin meant: it must not stay. It is paid for until
                 // its deletion is durable and gives everything back.
-                let kept = on_disk(shared, Key::Shard(key));
-                writing.admission.settle(shared, request.peer, request.from, kept);
                 if let Some(store) = &mut shared.store {
-                    let _ = store.delete(Key::Shard(key));
+                    let _ = store.delete(Key::shard(owner, key));
                 }
                 self.refuse_shard(shared, id, StoreRefusal::RootMismatch)
             }
@@ -450,16 +511,16 @@ impl Serve {
             Admission::Spent(_) | Admission::Settled => {}
         }
         match writing.written.take() {
-            Some(Ok(())) => {
-                let kept = if writing.held { 0 } else { on_disk(shared, Key::Blob(writing.key)) };
-                writing.admission.settle(shared, request.peer, request.from, kept);
+            Some(Ok((kept, replaced))) => {
+                writing.admission.settle(shared, writing.payer, kept);
+                writing.payer.gave_way(shared, replaced);
                 request.answer(&StoreResponse::BlobStored);
                 return Next::Again;
             }
             Some(Err(why)) => {
                 tracing::warn!("a page was not stored: {why}");
-                writing.abandon(shared, request.peer, request.from);
-                return self.refuse(shared, id, StoreRefusal::Full);
+                writing.abandon(shared);
+                return self.refuse(shared, id, StoreRefusal::Internal);
             }
             None if writing.submitted.is_some() => return Next::Wait,
             None => {}
@@ -479,12 +540,11 @@ impl Serve {
             return self.refuse(shared, id, StoreRefusal::NotAccepting);
         };
         if wrong {
-            writing.abandon(shared, request.peer, request.from);
+            writing.abandon(shared);
             return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
-        writing.held = store.disk_bytes(&Key::Blob(writing.key)).is_some();
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
-        match store.put_blob(writing.key, request.peer, bytes, ticket) {
+        match store.put_blob(writing.key, request.peer, writing.payer.from, bytes, ticket) {
             Ok(()) => {
                 writing.submitted = Some(ticket);
                 Next::Wait
@@ -492,20 +552,27 @@ impl Serve {
             Err(refused) => {
                 self.holdings.redeem(ticket);
                 let refusal = refusal(&refused);
-                writing.abandon(shared, request.peer, request.from);
+                writing.abandon(shared);
                 self.refuse(shared, id, refusal)
             }
         }
     }
 }
 
-/// The first stage of a store request, and how many bytes it takes at most.
-fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
+/// The first stage of a store request, and how many bytes of disk it takes at most.
+fn begin(
+    asked: StoreRequest,
+    payer: Payer,
+    now: UnixTime,
+) -> Result<(Stage, u64), pangea_wire::PeerSent> {
     let (key, length, limit, hash) = match asked {
         StoreRequest::PutShard(header) => {
-            let bytes = header.length_max;
+            let bytes = shard_disk_bytes(header.length_max);
+            let until = now.after(Duration::from_secs(header.lease_seconds));
             let writing = ShardWriting {
                 body: PutBody::new(header.length_max),
+                lease: Lease { from: now, until },
+                payer,
                 header,
                 admission: Admission::Asked,
                 write: None,
@@ -525,29 +592,22 @@ fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
             (BlobKey { locator, kind, id }, header.length, header.page.bytes_max(), Some(id))
         }
         StoreRequest::PutPlacement(header) => {
-            let (kind, id) = (BlobKind::Placement, placement_id(header.page));
-            let key = BlobKey { locator: header.locator, kind, id };
+            let key = BlobKey::placement(header.locator, header.page);
             (key, header.length, pangea_wire::limits::PAGE_BYTES_MAX, None)
         }
     };
+    let (announced, length) = (length, u64::from(length));
     let writing = BlobWriting {
         key,
-        body: BlobBody::new(length, limit)?,
-        length: u64::from(length),
+        payer,
+        body: BlobBody::new(announced, limit)?,
+        length,
         hash,
         admission: Admission::Asked,
         submitted: None,
-        held: false,
         written: None,
     };
-    Ok((Stage::Blob(Box::new(writing)), u64::from(length)))
-}
-
-/// Placement pages are found by number: a newer page takes the place of the older.
-pub(super) fn placement_id(page: u32) -> Hash {
-    let mut id = [0; 32];
-    id[..4].copy_from_slice(&page.to_le_bytes());
-    Hash(id)
+    Ok((Stage::Blob(Box::new(writing)), blob_disk_bytes(length)))
 }
 
 /// The store's refusal in the words of the wire.
@@ -556,12 +616,11 @@ fn refusal(refused: &StoreRefused) -> StoreRefusal {
         StoreRefused::AlreadyHeld { .. } => StoreRefusal::AlreadyHeldDifferent,
         StoreRefused::BeingWritten
         | StoreRefused::BeingDeleted
+        | StoreRefused::TooManyHeld { .. }
         | StoreRefused::TooManyWrites { .. } => StoreRefusal::Busy,
         StoreRefused::TooLong { limit } => StoreRefusal::TooLong { limit: *limit },
-        StoreRefused::Full { .. } | StoreRefused::TooMany { .. } => StoreRefusal::Full,
         // Still opening what is on disk: soon it is otherwise.
         StoreRefused::NotReady => StoreRefusal::Busy,
-        StoreRefused::NoPartition => StoreRefusal::NotAccepting,
         StoreRefused::Poisoned => StoreRefusal::Internal,
     }
 }

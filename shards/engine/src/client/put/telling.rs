@@ -14,7 +14,7 @@ impl Put {
     /// Every chunk is stored: manifest and placement go to every holder.
     pub(super) fn tell(&mut self) {
         self.phase = Phase::Telling;
-        let mut writer = ManifestWriter::new(&self.key, &mut self.entropy);
+        let mut writer = ManifestWriter::new(&self.key, Some(self.spec.owner), &mut self.entropy);
         let mut pages = Vec::new();
         for (entry, _) in self.stored.values() {
             match writer.push(entry) {
@@ -60,7 +60,7 @@ impl Put {
             }
         }
         let addrs: Vec<PeerAddr> = self.candidates.iter().map(|c| c.addr).collect();
-        placement.pages(&addrs)
+        placement.pages(self.spec.owner, &addrs)
     }
 
     /// Who holds at least one shard.
@@ -124,6 +124,7 @@ impl Put {
             code,
             holders: self.holders().into_iter().collect(),
             survives_losses: least - code.k(),
+            clocks: std::mem::take(&mut self.clocks).into_iter().collect(),
         }));
     }
 }
