@@ -8,6 +8,7 @@
 
 mod ask;
 pub mod client;
+mod clock;
 mod content;
 mod engine;
 mod figures;
@@ -26,6 +27,7 @@ mod serve;
 mod shared;
 mod traced;
 
+pub use clock::{ClockStatus, ClockTrust, Doubt, FoundWhen, Offset};
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
 pub use engine::{Engine, EngineConfig, Input};
 pub use figures::{EngineHeld, EngineStats};
