@@ -47,7 +47,7 @@ pub const WRITE_EVERY: Duration = Duration::from_secs(600);
 pub const TOLD_EVERY: Duration = Duration::from_secs(3600);
 
 /// Peers of whom that is told in that time; of others it is not, so that a crowd fills no log.
-pub const TOLD_MAX: usize = 256;
+pub const TOLD_MAX: usize = 64;
 
 // A step that is believed is shorter than the time that is steady; and a word on the time is older
 // than no step that ended a doubt.

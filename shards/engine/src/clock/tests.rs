@@ -422,8 +422,12 @@ fn a_crowd_of_networks_is_remembered_up_to_a_limit_and_the_newest_count() {
 fn what_is_said_of_a_doubt_says_how_much_and_what_ends_it() {
     let rig = Rig::new(ClockTrust::Compared, Some(T0), T0 + 3 * YEAR + DAY);
     let text = rig.told[0].to_string();
-    let parts =
-        ["at the start it was 3 years ahead of the time that was", "a day", "3", "--clock-is-right"];
+    let parts = [
+        "at the start it was 3 years ahead of the time that was",
+        "a day",
+        "3",
+        "--clock-is-right",
+    ];
     for part in parts {
         assert!(text.contains(part), "{part}: {text}");
     }

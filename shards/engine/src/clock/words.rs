@@ -65,7 +65,11 @@ impl fmt::Display for Doubt {
                 write!(f, "at the start it was {}", off.against("the time that was believed last"))
             }
             FoundWhen::Running => {
-                write!(f, "while the node ran it came to be {}", off.against("the time that passed"))
+                write!(
+                    f,
+                    "while the node ran it came to be {}",
+                    off.against("the time that passed")
+                )
             }
         }
     }

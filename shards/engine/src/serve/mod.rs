@@ -18,6 +18,7 @@ use pangea_wire::{
     StoreRefusal,
 };
 
+use crate::clock::ClockHeard;
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::limits::{
@@ -462,6 +463,10 @@ impl Request {
 
     fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
+        if let Some(theirs) = asker_clock(&asked) {
+            let heard = ClockHeard::Peer { peer: self.peer, from: self.from, theirs };
+            shared.send(CoreId(0), Message::ClockHeard(heard));
+        }
         let RouteRequest::FindRoutes { locator, bytes, lease } = asked;
         if is_too_long(lease, shared.wall) {
             let refusal = Some(StoreRefusal::BadRequest);
@@ -485,6 +490,13 @@ impl Request {
         }
         self.answer(&RouteResponse { peers: Vec::new(), grants, refusal });
     }
+}
+
+// CONNECT: `FindRoutes.now`.
+/// What the clock of who asks for a grant shows.
+fn asker_clock(asked: &RouteRequest) -> Option<UnixTime> {
+    let _ = asked;
+    None
 }
 
 /// Whether a lease ends later than this node promises anything for.
