@@ -1,6 +1,7 @@
 //! One core's engine: transport, store, requests served, jobs of the client.
 
 mod conns;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,10 +20,12 @@ use pangea_transport::{
 use pangea_wire::StoreRefusal;
 
 use crate::ask::AskJob;
+use crate::clock::{ClockTrust, Standing, Timekeeper};
 use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery};
 use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
+use crate::letting_go::LettingGo;
 use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
 use crate::links::{LinkState, Links};
 use crate::message::{
@@ -57,6 +60,8 @@ pub struct EngineConfig {
     pub capacity_bytes: u64,
     /// Who may store.
     pub accept: Accept,
+    /// Whether the wall clock is compared with what was written down.
+    pub clock: ClockTrust,
     /// Where it records what it does.
     pub tracer: Tracer,
 }
@@ -91,6 +96,9 @@ pub struct Engine {
     serve: Serve,
     // On core 0 only.
     ledger: Option<Ledger>,
+    // The same, and only where something is kept.
+    timekeeper: Option<Timekeeper>,
+    letting_go: LettingGo,
     puts: BTreeMap<JobId, PutJob>,
     gets: BTreeMap<JobId, GetJob>,
     asks: BTreeMap<AskId, AskJob>,
@@ -125,9 +133,12 @@ impl Engine {
         transport.trace(tracer.clone());
         let ledger = (core == CoreId(0)).then(|| Ledger::new(capacity_bytes, accept));
         let is_client = config.store.is_none();
+        let keeps_time = core == CoreId(0) && !is_client;
+        let timekeeper = keeps_time.then(|| Timekeeper::new(now, cores, config.clock));
         let mut shared = Shared {
             now,
             wall,
+            standing: Standing::UNKNOWN,
             core,
             cores,
             identity: config.identity,
@@ -152,6 +163,8 @@ impl Engine {
             shared,
             serve,
             ledger,
+            timekeeper,
+            letting_go: LettingGo::default(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -357,6 +370,8 @@ impl Engine {
                 self.serve.holdings.asked_by(&mut self.shared, from, ticket, question);
             }
             Message::HoldingSays(ticket, answer) => self.holding_says(from, ticket, answer),
+            Message::Clock(standing) => self.shared.standing = standing,
+            Message::ClockHeard(heard) => self.clock_heard(heard),
             Message::Command(command) => self.command(command),
             Message::Report(_) => unreachable!("reports go to control"),
         }
@@ -464,6 +479,7 @@ impl Engine {
         }
         self.serve.close(&mut self.shared);
         self.closing = Closing::Store;
+        self.time_ends();
         match &mut self.shared.store {
             Some(store) => {
                 store.shutdown();
@@ -583,6 +599,8 @@ impl Engine {
         let shared = &mut self.shared;
         match event {
             StoreEvent::Ready(found) => {
+                self.time_found(&found);
+                let shared = &mut self.shared;
                 self.shards = found.shards;
                 if found.damaged() {
                     tracing::warn!("the store was damaged: {found:?}");
@@ -619,7 +637,9 @@ impl Engine {
             StoreEvent::BlobFailed { token, fault } => {
                 self.holding(token, HoldingAnswer::Failed(fault.to_string()));
             }
-            StoreEvent::Deleted { key, prefix, bytes, .. } => {
+            StoreEvent::Deleted { key, prefix, bytes, why, .. } => {
+                self.gone(&key, bytes, why);
+                let shared = &mut self.shared;
                 if let Key::Shard(_) = key {
                     self.shards = self.shards.saturating_sub(1);
                 }
@@ -679,14 +699,6 @@ impl Engine {
         self.next_tick = self.shared.now + TICK;
         self.serve.tick(&mut self.shared);
         self.look_after_links();
-    }
-
-    /// Leases end also while nobody asks for anything.
-    fn expire(&mut self) {
-        self.next_expire = self.shared.now + EXPIRE_EVERY;
-        if let Some(store) = &mut self.shared.store {
-            store.expire(self.shared.wall);
-        }
     }
 
     /// Ends the jobs that have an outcome.

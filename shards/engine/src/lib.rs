@@ -8,6 +8,7 @@
 
 mod ask;
 pub mod client;
+mod clock;
 mod content;
 mod engine;
 mod figures;
@@ -16,6 +17,7 @@ mod grants;
 mod holdings;
 mod incoming;
 mod ledger;
+mod letting_go;
 pub mod limits;
 mod links;
 pub mod message;
@@ -26,6 +28,9 @@ mod serve;
 mod shared;
 mod traced;
 
+pub use clock::{
+    ClockHeard, ClockStatus, ClockTrust, Doubt, FoundWhen, Offset, STEADY, Standing,
+};
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
 pub use engine::{Engine, EngineConfig, Input};
 pub use figures::{EngineHeld, EngineStats};

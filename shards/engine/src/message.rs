@@ -18,6 +18,7 @@ use pangea_wire::{
     ShardHeld,
 };
 
+use crate::clock::{ClockHeard, ClockStatus, Standing};
 use crate::content::ContentLeaves;
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 
@@ -53,6 +54,10 @@ pub enum Message {
     Holding(u64, HoldingQuestion),
     /// What one core found in its part of the store.
     HoldingSays(u64, HoldingAnswer),
+    /// From core 0: how it stands with the clock.
+    Clock(Standing),
+    /// To core 0: what a core found or heard of the time.
+    ClockHeard(ClockHeard),
     /// Control tells a core what to do.
     Command(Command),
     /// A core tells control what happened.
@@ -327,6 +332,8 @@ pub enum Report {
     },
     /// The store cannot be opened, or failed; the core serves no more.
     StoreFailed(String),
+    /// Whether the clock is believed is another than before.
+    Clock(ClockStatus),
     /// Everything is flushed and closed.
     Closed,
     /// A dialled peer is up, or why not.

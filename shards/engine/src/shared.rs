@@ -7,10 +7,11 @@ use std::time::Instant;
 use pangea_base::file::{FileOp, FileRequest};
 use pangea_base::{CoreId, Entropy, Identity, Page, PagePool, UnixTime};
 use pangea_ces::Codec;
-use pangea_store::Store;
+use pangea_store::{Clock, Store};
 use pangea_trace::{Hop, Label, TraceContext, Tracer};
 use pangea_transport::{ConnId, StreamId, Transport};
 
+use crate::clock::Standing;
 use crate::links::Links;
 use crate::message::{Addressed, AskId, JobId, Message, Report};
 
@@ -80,6 +81,8 @@ impl FileOwner {
 pub(crate) struct Shared {
     pub(crate) now: Instant,
     pub(crate) wall: UnixTime,
+    // Whether that is to be believed, as core 0 says.
+    pub(crate) standing: Standing,
     pub(crate) core: CoreId,
     pub(crate) cores: u8,
     pub(crate) identity: Arc<Identity>,
@@ -104,6 +107,17 @@ impl Shared {
     /// The control thread's place on the mesh: one past the last core.
     pub(crate) fn control(&self) -> CoreId {
         CoreId(self.cores)
+    }
+
+    /// The time, and whether anything may be let go for it. New things are stamped with it, and
+    /// leases are counted from it: the wall clock itself may be behind.
+    pub(crate) fn clock(&self) -> Clock {
+        self.standing.clock(self.now, self.wall)
+    }
+
+    /// What new things are stamped with.
+    pub(crate) fn stamp(&self) -> UnixTime {
+        self.clock().time()
     }
 
     pub(crate) fn report(&mut self, report: Report) {

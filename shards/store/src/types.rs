@@ -281,7 +281,7 @@ pub struct Replaced {
 }
 
 /// Why something was deleted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Why {
     /// [`crate::Store::delete`].
     Asked,

@@ -18,6 +18,7 @@ use pangea_wire::{
     StoreRefusal,
 };
 
+use crate::clock::ClockHeard;
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::limits::{
@@ -473,7 +474,9 @@ impl Request {
 
     fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
-        let RouteRequest::FindRoutes { locator, bytes, lease_seconds, .. } = asked;
+        let RouteRequest::FindRoutes { locator, bytes, lease_seconds, now } = asked;
+        let heard = ClockHeard::Peer { peer: self.peer, from: self.from, theirs: now };
+        shared.send(CoreId(0), Message::ClockHeard(heard));
         if let Some(refusal) = lease_refused(lease_seconds) {
             self.answer_route(shared, Vec::new(), Some(refusal));
             return Ok(Some(()));

@@ -4,7 +4,9 @@ mod world;
 
 use std::time::Duration;
 
+use pangea_engine::ClockStatus;
 use pangea_engine::client::{GetError, PutError};
+use pangea_engine::message::Report;
 use world::{World, bytes_of};
 
 fn round_trip(world: &mut World, bytes: &[u8]) {
@@ -221,4 +223,51 @@ fn a_node_that_is_told_to_close_in_the_middle_of_a_put_does() {
         }
     });
     assert!(closed_at.is_some(), "the put took long enough to be caught in the middle");
+}
+
+const DAY: u64 = 86_400;
+
+/// What the nodes said of their clocks since the last time.
+fn clocks_of(world: &mut World, node: usize) -> Vec<ClockStatus> {
+    let reports = world.nodes[node].reports.drain(..);
+    let clocks = reports.filter_map(|report| match report {
+        Report::Clock(status) => Some(status),
+        _ => None,
+    });
+    clocks.collect()
+}
+
+#[test]
+fn a_holder_whose_clock_jumps_lets_go_of_nothing_until_the_jump_is_a_day_old() {
+    let mut world = World::new(23, 1, 3, 3);
+    let bytes = bytes_of(24, 300_000);
+    let link = world.put(&bytes).result.expect("three holders").link;
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(clocks_of(&mut world, 1), [ClockStatus::Believed]);
+    let held =
+        |world: &World| -> u64 { (0..3).map(|core| world.engine(1, core).stats().shards).sum() };
+    let before = held(&world);
+    assert!(before > 0);
+    // Years, and months: far beyond the lease, and far before it.
+    for (jump, side) in [(3 * 365, 1), (40, -1), (400, 1)] {
+        world.nodes[1].ahead = side * (jump * DAY) as i64;
+        let begun = world.now;
+        world.run_for(Duration::from_secs(30));
+        let doubted = clocks_of(&mut world, 1);
+        let Some(ClockStatus::Doubted(doubt)) = doubted.last() else { panic!("{doubted:?}") };
+        assert!(doubt.steady_since >= begun, "{doubt:?}");
+        world.run_for(Duration::from_secs(12 * 3600));
+        assert_eq!(held(&world), before, "{jump} days");
+    }
+    let (got, get) = world.get(&link);
+    assert!(get.result.is_ok() && got == bytes, "{:?}", get.troubles);
+    // Set right, and steady: believed again, and the lease is not over.
+    world.nodes[1].ahead = 0;
+    world.run_for(Duration::from_secs(DAY + 60));
+    assert_eq!(clocks_of(&mut world, 1).last(), Some(&ClockStatus::Believed));
+    assert_eq!(held(&world), before);
+    // Ahead for good: after a day it is believed, and what is past its lease may go.
+    world.nodes[1].ahead = (400 * DAY) as i64;
+    world.run_for(Duration::from_secs(DAY + 60));
+    assert_eq!(held(&world), 0);
 }

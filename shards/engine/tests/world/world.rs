@@ -11,7 +11,7 @@ use pangea_engine::client::{
     PutSpec, PutWants,
 };
 use pangea_engine::message::{Command, Message, Report};
-use pangea_engine::{Accept, Engine, EngineConfig, Input, Output};
+use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig, Input, Output};
 use pangea_store::sim::Disk;
 use pangea_store::{Store, StoreConfig};
 use pangea_transport::testing::PlainCrypto;
@@ -31,6 +31,8 @@ pub struct Node {
     pub peer: PeerId,
     pub addr: SocketAddr,
     pub alive: bool,
+    /// Seconds that its wall clock is ahead.
+    pub ahead: i64,
     cores: Vec<Core>,
     pub reports: VecDeque<Report>,
 }
@@ -97,7 +99,14 @@ impl World {
         let addr = SocketAddr::from(([10, 0, number, 1], 9090));
         let cores = (0..cores).map(|core| self.core(&identity, core, cores, capacity)).collect();
         let peer = identity.peer();
-        self.nodes.push(Node { peer, addr, alive: true, cores, reports: VecDeque::new() });
+        self.nodes.push(Node {
+            peer,
+            addr,
+            alive: true,
+            ahead: 0,
+            cores,
+            reports: VecDeque::new(),
+        });
     }
 
     fn core(
@@ -127,6 +136,7 @@ impl World {
             segments: PagePool::new(128 << 10, 64),
             capacity_bytes: capacity.unwrap_or(0),
             accept: Accept::Any,
+            clock: ClockTrust::Compared,
             tracer: pangea_trace::Tracer::none(),
         };
         let engine = Engine::new(config, self.now, UnixTime(WALL));
@@ -137,8 +147,10 @@ impl World {
         self.now - self.began
     }
 
-    fn wall(&self) -> UnixTime {
-        UnixTime(WALL + self.elapsed().as_secs())
+    /// What a node's wall clock shows.
+    fn wall(&self, node: usize) -> UnixTime {
+        let right = WALL + self.elapsed().as_secs();
+        UnixTime(right.saturating_add_signed(self.nodes[node].ahead))
     }
 
     /// A node is somewhere else from now on, as when a NAT forgets its port; it is not told.
@@ -162,7 +174,7 @@ impl World {
     }
 
     pub fn command(&mut self, node: usize, core: CoreId, command: Command) {
-        let (now, wall) = (self.now, self.wall());
+        let (now, wall) = (self.now, self.wall(node));
         let from = CoreId(self.nodes[node].cores.len() as u8);
         let input = Input::Mesh(from, Message::Command(command), Default::default());
         self.nodes[node].cores[core.index()].engine.handle(now, wall, input);
@@ -184,16 +196,17 @@ impl World {
 
     fn deliver(&mut self) -> bool {
         let mut any = false;
-        let (now, wall) = (self.now, self.wall());
+        let now = self.now;
         while let Some(entry) = self.flying.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             any = true;
             let Flying { from, to, ecn, stride, data } = entry.remove();
-            let Some(node) = self.nodes.iter_mut().find(|n| n.addr == to && n.alive) else {
+            let Some(number) = self.nodes.iter().position(|n| n.addr == to && n.alive) else {
                 continue;
             };
+            let (wall, node) = (self.wall(number), &mut self.nodes[number]);
             // The kernel's choice: any core. The engine forwards what is another's.
             let at = self.chance.below(node.cores.len() as u64) as usize;
             let input = Input::Datagrams { remote: from, local_ip: None, ecn, stride, data: &data };
@@ -203,7 +216,7 @@ impl World {
     }
 
     fn run(&mut self, at: usize) -> bool {
-        let (now, wall) = (self.now, self.wall());
+        let (now, wall) = (self.now, self.wall(at));
         let mut any = false;
         if !self.nodes[at].alive {
             return false;

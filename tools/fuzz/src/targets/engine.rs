@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::{CoreId, Entropy, Hash, PagePool, PeerAddr, UnixTime};
-use pangea_engine::{Accept, Engine, EngineConfig, EngineHeld, Input as Happened, Output};
+use pangea_engine::{
+    Accept, ClockTrust, Engine, EngineConfig, EngineHeld, Input as Happened, Output,
+};
 use pangea_store::sim::Disk;
 use pangea_store::{Store, StoreConfig};
 use pangea_transport::testing::{PlainCrypto, config};
@@ -255,6 +257,7 @@ fn engine_config() -> EngineConfig {
         segments: PagePool::new(128 << 10, 2),
         capacity_bytes: CAPACITY,
         accept: Accept::Any,
+        clock: ClockTrust::Compared,
         tracer: pangea_trace::Tracer::none(),
     }
 }

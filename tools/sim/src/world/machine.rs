@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerAddr};
 use pangea_engine::message::{Command, Message, Report};
-use pangea_engine::{Accept, Engine, EngineConfig};
+use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig};
 use pangea_store::{Store, StoreConfig};
 use pangea_transport::Limits;
 use pangea_transport::testing::{PlainCrypto, Witness};
@@ -154,6 +154,7 @@ impl Machine {
             segments: segments.clone(),
             capacity_bytes: capacity.unwrap_or(0),
             accept: Accept::Any,
+            clock: ClockTrust::Compared,
             tracer: log.tracer(),
         };
         let engine = Engine::new(config, node_now, wall);

@@ -12,7 +12,7 @@ use pangea_engine::client::{
     PutSpec, PutWants, Stat, StatOutcome,
 };
 use pangea_engine::message::{Command, Message, Report};
-use pangea_engine::{Accept, Engine, EngineConfig, EngineHeld, Input, Output};
+use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig, EngineHeld, Input, Output};
 use pangea_store::sim::Disk;
 use pangea_store::{Store, StoreConfig};
 use pangea_transport::testing::PlainCrypto;
@@ -332,6 +332,7 @@ fn node(number: u8, chance: &mut Entropy, now: Instant) -> Node {
         segments: PagePool::new(128 << 10, 64),
         capacity_bytes: if number > 0 { CAPACITY } else { 0 },
         accept: Accept::Any,
+        clock: ClockTrust::Compared,
         tracer: pangea_trace::Tracer::none(),
     };
     let addr = PeerAddr { peer, addr: SocketAddr::from(([10, 0, number, 1], 9090)) };
