@@ -9,6 +9,7 @@ use crate::limits::{
     HOLDERS_PER_SHARD_MAX, PAGE_BYTES_MAX, PLACEMENT_HOLDERS_MAX, PLACEMENT_PAGES_MAX,
     PLACEMENT_RECEIPTS_MAX,
 };
+use crate::route::for_others;
 use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong, is_dialable};
 
 const PAGE_VERSION: u8 = 1;
@@ -149,6 +150,7 @@ impl Placement {
             .iter()
             .copied()
             .filter(|at| holders.contains(&at.peer) && is_dialable(at.addr))
+            .filter_map(for_others)
             .collect();
         addresses.sort_unstable();
         addresses.dedup_by_key(|at| at.peer);
@@ -294,7 +296,8 @@ impl PlacementPage {
         let receipts: Vec<Receipt> =
             parts.receipts.into_iter().map(|receipt| receipt.whole(locator)).collect();
         receipts.iter().try_for_each(Receipt::check)?;
-        Ok(PlacementPage { number, pages, holders: parts.holders, receipts })
+        let holders = parts.holders.into_iter().filter_map(for_others).collect();
+        Ok(PlacementPage { number, pages, holders, receipts })
     }
 }
 
