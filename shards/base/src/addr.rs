@@ -1,5 +1,6 @@
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,53 @@ pub struct PeerAddr {
     pub addr: SocketAddr,
 }
 
+/// The one form in which an address is kept, compared, dialled and shown, wherever it comes from: IPv4
+/// that is written as IPv6 (`::ffff:a.b.c.d`) is IPv4, there is no flow label, and an interface (scope
+/// id) only where the address means nothing without one, that is on one link.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => addr,
+        SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
+            Some(four) => SocketAddr::new(four.into(), six.port()),
+            None => {
+                let scope = if is_of_one_link(addr) { six.scope_id() } else { 0 };
+                SocketAddrV6::new(*six.ip(), six.port(), 0, scope).into()
+            }
+        },
+    }
+}
+
+/// Whether an address means something only together with an interface of this very machine
+/// (`fe80::1%2`): nobody else can make anything of it, so it goes into nothing that is for others.
+pub fn is_of_one_link(addr: SocketAddr) -> bool {
+    matches!(addr.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// Why the system says that nothing of ours gets to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unreachable {
+    /// The system's number for it: a closed port, no route, a host that is down.
+    System(i32),
+    /// The socket is of the other family: no IPv6 here, or no IPv4.
+    NoFamily,
+}
+
+impl Unreachable {
+    /// In a sentence, for a person, about `addr`.
+    pub fn told(self, addr: SocketAddr) -> String {
+        let Unreachable::System(number) = self else {
+            return format!("this machine has no way to {addr}: it has no address of that family");
+        };
+        let words = io::Error::from_raw_os_error(number);
+        match words.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                format!("connection refused: nothing listens at {addr} ({words})")
+            }
+            _ => format!("nothing gets to {addr}: {words}"),
+        }
+    }
+}
+
 /// A text that should be a peer's address and is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddrInvalid {
@@ -28,7 +76,7 @@ pub enum AddrInvalid {
     #[error("'{0}': {1}")]
     Peer(String, IdInvalid),
     /// The part that should be IP:PORT is wrong.
-    #[error("'{0}': '{1}' is not IP:PORT (names are not looked up; write the address)")]
+    #[error("'{0}': '{1}' is not IP:PORT")]
     Socket(String, String),
     /// Port 0 or an unspecified IP: nobody can be dialled there.
     #[error("'{0}' cannot be dialled: it needs a real IP address and a port other than 0")]
@@ -51,7 +99,7 @@ impl FromStr for PeerAddr {
         if addr.port() == 0 || addr.ip().is_unspecified() {
             return Err(AddrInvalid::Undialable(said()));
         }
-        Ok(PeerAddr { peer, addr })
+        Ok(PeerAddr { peer, addr: canonical(addr) })
     }
 }
 
@@ -100,6 +148,37 @@ mod tests {
         assert_eq!(plain.to_string().parse(), Ok(plain));
         let six: PeerAddr = format!("{peer}@[::1]:9090").parse().unwrap();
         assert_eq!(format!("/ip6/::1/udp/9090/quic-v1/p2p/{peer}").parse(), Ok(six));
+    }
+
+    #[test]
+    fn an_address_has_one_form_however_it_is_written() {
+        let one = |text: &str| canonical(text.parse().unwrap()).to_string();
+        assert_eq!(one("[::ffff:10.0.0.1]:9"), "10.0.0.1:9");
+        assert_eq!(one("10.0.0.1:9"), "10.0.0.1:9");
+        assert_eq!(one("[2001:db8::1%7]:9"), "[2001:db8::1]:9");
+        assert_eq!(one("[fe80::1%2]:9"), "[fe80::1%2]:9");
+        let flowing = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 9, 5, 0);
+        assert_eq!(canonical(flowing.into()), "[2001:db8::1]:9".parse().unwrap());
+        let peer = PeerId([3; 32]);
+        let at = |addr: &str| format!("{peer}@{addr}").parse::<PeerAddr>().unwrap();
+        assert_eq!(at("[::ffff:10.0.0.1]:9"), at("10.0.0.1:9"));
+        for addr in ["[fe80::1%2]:9", "[fe80::1]:9"] {
+            assert!(is_of_one_link(addr.parse().unwrap()));
+        }
+        for addr in ["[fd77::1]:9", "169.254.1.1:9", "[::1]:9"] {
+            assert!(!is_of_one_link(addr.parse().unwrap()), "{addr} needs no interface");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_the_system_says_of_an_address_is_told_with_the_address() {
+        let addr: SocketAddr = "10.0.0.1:9".parse().unwrap();
+        let refused = Unreachable::System(libc::ECONNREFUSED).told(addr);
+        assert!(refused.starts_with("connection refused: nothing listens at 10.0.0.1:9"));
+        let lost = Unreachable::System(libc::EHOSTUNREACH).told(addr);
+        assert!(lost.contains("10.0.0.1:9: No route to host"), "{lost}");
+        assert!(Unreachable::NoFamily.told(addr).contains("no address of that family"));
     }
 
     #[test]

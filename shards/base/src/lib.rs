@@ -20,7 +20,7 @@ mod wake;
 #[cfg(loom)]
 pub mod watched;
 
-pub use addr::{AddrInvalid, PeerAddr};
+pub use addr::{AddrInvalid, PeerAddr, Unreachable, canonical, is_of_one_link};
 pub use code::Code;
 pub use entropy::Entropy;
 pub use groups::{

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::file::FileDone;
-use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime};
+use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime, Unreachable};
 use pangea_ces::Codec;
 use pangea_store::{Event as StoreEvent, Key, Output as StoreOutput, Store, StoreFault};
 use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
@@ -27,7 +27,7 @@ use crate::holdings::{Asker, Delivery};
 use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
 use crate::letting_go::LettingGo;
 use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
-use crate::links::{LinkState, Links};
+use crate::links::Links;
 use crate::message::{
     AskFailed, AskId, Command, GetChunkFailed, HoldingAnswer, JobId, Message, Report,
 };
@@ -81,6 +81,9 @@ pub enum Input<'a> {
         /// The batch.
         data: &'a [u8],
     },
+    /// The system says that nothing gets to an address, of something that was sent there before, by
+    /// this core or another.
+    Unreachable(SocketAddr, Unreachable),
     /// A file operation ended.
     File(FileDone),
     /// A message from another core, or from control (one past the last core), and what came along
@@ -103,6 +106,8 @@ pub struct Engine {
     gets: BTreeMap<JobId, GetJob>,
     asks: BTreeMap<AskId, AskJob>,
     dials: Vec<PeerId>,
+    // What was passed on to other cores since then.
+    unreachable_told: (Instant, u32),
     conns: BTreeSet<ConnId>,
     turn_of: VecDeque<JobId>,
     next_tick: Instant,
@@ -169,6 +174,7 @@ impl Engine {
             gets: BTreeMap::new(),
             asks: BTreeMap::new(),
             dials: Vec::new(),
+            unreachable_told: (now, 0),
             conns: BTreeSet::new(),
             turn_of: VecDeque::new(),
             next_tick: now + TICK,
@@ -187,6 +193,10 @@ impl Engine {
         match input {
             Input::Datagrams { remote, local_ip, ecn, stride, data } => {
                 self.datagrams(remote, local_ip, ecn, stride, data);
+            }
+            Input::Unreachable(addr, what) => {
+                self.unreachable(addr, what);
+                self.tell_unreachable(addr, what);
             }
             Input::File(done) => self.file_done(done),
             Input::Mesh(from, message, hop) => {
@@ -362,6 +372,7 @@ impl Engine {
                 let now = self.shared.now;
                 self.shared.transport.datagrams(now, remote, local_ip, ecn, stride, &data);
             }
+            Message::Unreachable(addr, what) => self.unreachable(addr, what),
             Message::Ledger(ticket, question) => self.ask_ledger(from, ticket, question),
             Message::LedgerSays(ticket, answer) => {
                 self.serve.ledger_says(&mut self.shared, ticket, answer);
@@ -414,15 +425,8 @@ impl Engine {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Dial(to) => {
-                self.shared.links.forget_if_down(to.peer);
-                let now = self.shared.now;
-                match self.shared.links.want(&mut self.shared.transport, now, to) {
-                    LinkState::Connecting => self.dials.push(to.peer),
-                    LinkState::Up(_) => self.shared.report(Report::Peer(to.peer, Ok(()))),
-                    LinkState::Down(why) => self.shared.report(Report::Peer(to.peer, Err(why))),
-                }
-            }
+            Command::Know(addrs, word) => self.shared.links.know(self.shared.now, &addrs, word),
+            Command::Dial(to) => self.dial(to),
             Command::Ask { id, to, ask, patience, context } => {
                 if self.asks.len() >= ASKS_MAX {
                     let failed = AskFailed::Unreachable("too many requests at once".to_owned());

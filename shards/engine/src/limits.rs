@@ -9,7 +9,27 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// may have gone to an address that we no longer have, or it was restarted in between.
 pub const DIAL_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
-/// How long a peer that could not be reached, or was lost, is left alone.
+/// After so long without an answer a peer is dialled at its next address too, beside the first. RFC
+/// 8305 has a quarter of a second: a good first address mostly wins, a dead one is hardly noticed.
+pub const DIAL_NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// Addresses that are kept of one peer.
+pub const ADDRS_PER_PEER_MAX: usize = 8;
+
+/// Of these, what holders say: anybody can be made to be dialled by a word, so few are.
+pub const HEARSAY_ADDRS_MAX: usize = 4;
+
+/// Attempts to reach one peer at once: each of its addresses, and most of them a second time.
+pub const DIALS_PER_PEER_MAX: usize = 12;
+
+/// Peers of which a core keeps addresses. One more, and one that is not connected is forgotten.
+pub const KNOWN_PEERS_MAX: usize = 8192;
+
+/// What the system says of addresses that one core passes on to the others in a second. Such a
+/// message may reach the socket of a core that did not dial, and strangers can send many.
+pub const UNREACHABLE_TOLD_PER_SECOND_MAX: u32 = 64;
+
+/// How long an address at which a peer could not be reached, or was lost, is left alone.
 pub const REDIAL_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a small request (a manifest page, a grant) may take from its first byte to its last.
@@ -96,6 +116,12 @@ pub const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 pub const LINKS_MAX: usize = 1024;
 
 const _: () = assert!(DIAL_AGAIN_AFTER.as_millis() * 2 < DIAL_TIMEOUT.as_millis());
+const _: () = assert!(HEARSAY_ADDRS_MAX < ADDRS_PER_PEER_MAX);
+const _: () = assert!(ADDRS_PER_PEER_MAX <= DIALS_PER_PEER_MAX);
+// Every address has had its turn long before the first is given up.
+const _: () = assert!(
+    DIAL_NEXT_AFTER.as_millis() * (ADDRS_PER_PEER_MAX as u128) < DIAL_AGAIN_AFTER.as_millis()
+);
 const _: () = assert!(HEDGE_AFTER.as_millis() < SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < STREAM_STALL.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < PATIENCE.as_millis());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pangea_base::file::FileId;
 use pangea_base::{
     ChunkNumber, ContentKey, CoreId, GroupTable, Hash, Locator, Page, PeerAddr, PeerId, ShardIndex,
-    ShardKey, UnixTime,
+    ShardKey, UnixTime, Unreachable,
 };
 use pangea_ces::ChunkPlan;
 use pangea_store::{OwnedShard, Owners, PlacementFound, Replaced, ShardInfo};
@@ -46,6 +46,9 @@ pub enum Message {
         /// The batch.
         data: Bytes,
     },
+    /// The system says that nothing gets to an address: to all cores, for it does not know which of
+    /// them dialled.
+    Unreachable(SocketAddr, Unreachable),
     /// To the ledger, which lives on core 0.
     Ledger(u64, LedgerQuestion),
     /// From the ledger.
@@ -113,9 +116,21 @@ pub enum HoldingAnswer {
     Shards(Vec<ShardHeld>),
 }
 
+/// Whose word an address is: the better one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// The user's, or the link's.
+    Given,
+    /// A holder's, in a placement: it may say anything.
+    Hearsay,
+}
+
 /// What control tells a core.
 #[derive(Debug)]
 pub enum Command {
+    /// Where peers may be, best first. Whoever names one of them later, by any of its addresses, has
+    /// it looked for at all of them.
+    Know(Arc<[PeerAddr]>, Word),
     /// Connect, and report when it is up or has failed.
     Dial(PeerAddr),
     /// Make one small request.
@@ -336,8 +351,8 @@ pub enum Report {
     Clock(ClockStatus),
     /// Everything is flushed and closed.
     Closed,
-    /// A dialled peer is up, or why not.
-    Peer(PeerId, Result<(), String>),
+    /// A dialled peer is up, and where it was reached, or why not.
+    Peer(PeerId, Result<SocketAddr, String>),
     /// The answer to an ask.
     Answered(AskId, Result<Answer, AskFailed>),
     /// A put took this many more plaintext bytes.

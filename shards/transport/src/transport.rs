@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pangea_base::{Entropy, PeerAddr, PeerId};
+use pangea_base::{Entropy, PeerAddr, PeerId, canonical};
 use pangea_trace::{Tracer, Train};
 use quinn_proto::{
     ConnectError, ConnectionHandle, ConnectionId, Endpoint, ServerConfig, TransportConfig, VarInt,
@@ -164,6 +164,8 @@ impl Transport {
     /// Begins a connection to `to`. The outcome is `Connected` or `Closed`.
     pub fn connect(&mut self, now: Instant, to: PeerAddr) -> Result<ConnId, ConnectRefused> {
         self.clock(now);
+        // The form in which the driver names who a datagram is from.
+        let to = PeerAddr { addr: canonical(to.addr), ..to };
         let limit = self.config.limits.connections_max;
         if self.held >= limit {
             return Err(ConnectRefused::TooMany { limit });

@@ -8,7 +8,7 @@ use pangea_base::{Locator, ManifestId, PeerAddr, PeerId, ReadKey, Secret, Verify
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::limits::{HINTS_MAX, LINK_TEXT_BYTES_MAX};
-use crate::route::is_dialable;
+use crate::route::{for_others, is_dialable};
 
 const PREFIX: &str = "pangea";
 const VERSION: char = '1';
@@ -71,7 +71,8 @@ pub enum LinkInvalid {
 }
 
 impl Link {
-    /// A link to `manifest`. Refuses more than [`HINTS_MAX`] hints and undialable ones.
+    /// A link to `manifest`. Refuses more than [`HINTS_MAX`] hints and undialable ones; those that
+    /// mean something on one link of one machine alone are left out.
     pub fn new(
         manifest: ManifestId,
         key: LinkKey,
@@ -83,7 +84,7 @@ impl Link {
         if !hints.iter().all(|hint| is_dialable(hint.addr)) {
             return Err(LinkInvalid::Hint);
         }
-        Ok(Link { manifest, key, hints })
+        Ok(Link { manifest, key, hints: hints.into_iter().filter_map(for_others).collect() })
     }
 
     /// Addresses of holders; where to ask first.

@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::placement_page::{PAGE_HEAD_BYTES_MAX, PageParts, PagedReceipt};
 use crate::receipt::RECEIPT_VERSION;
+use crate::route::for_others;
 use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong, is_dialable};
 
 /// Who holds which shard of one object until when: verified receipts of any owners, merged by
@@ -175,6 +176,7 @@ impl Placement {
             .iter()
             .copied()
             .filter(|at| holders.contains(&at.peer) && is_dialable(at.addr))
+            .filter_map(for_others)
             .collect();
         addresses.sort_unstable();
         addresses.dedup_by_key(|at| at.peer);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Undecodable, bounded};
 use crate::limits::{PAGE_BYTES_MAX, PLACEMENT_HOLDERS_MAX, PLACEMENT_PAGES_MAX};
 use crate::receipt::{RECEIPT_VERSION, RECEIPT_VERSION_OLD};
+use crate::route::for_others;
 use crate::{Receipt, Wrong, is_dialable};
 
 /// The version of pages that this program writes, whose receipts have version 2.
@@ -93,7 +94,8 @@ impl PlacementPage {
             return Err(PlacementInvalid::Address);
         }
         page.receipts.iter().try_for_each(Receipt::check)?;
-        Ok(page)
+        let holders = page.holders.into_iter().filter_map(for_others).collect();
+        Ok(PlacementPage { holders, ..page })
     }
 
     fn read(

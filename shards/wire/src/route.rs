@@ -1,6 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
-use pangea_base::{Locator, PeerAddr, UnixTime};
+use pangea_base::{Locator, PeerAddr, UnixTime, canonical, is_of_one_link};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::bounded;
@@ -129,6 +129,12 @@ pub fn is_dialable(addr: SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}
+
+/// An address as a hint for somebody else, in its one form; `None` if it means something on one link
+/// of one machine alone. Whoever writes hints leaves those out, and whoever reads them too.
+pub(crate) fn for_others(hint: PeerAddr) -> Option<PeerAddr> {
+    (!is_of_one_link(hint.addr)).then(|| PeerAddr { addr: canonical(hint.addr), ..hint })
 }
 
 fn check_dialable(addr: SocketAddr) -> Result<(), Wrong> {

@@ -53,6 +53,15 @@ fn a_link_has_at_most_eight_hints_that_can_be_dialled() {
 }
 
 #[test]
+fn a_link_tells_others_only_addresses_that_mean_something_to_them() {
+    let at = |addr: &str| PeerAddr { peer: PeerId([7; 32]), addr: addr.parse().unwrap() };
+    let hints = ["[fe80::1%2]:9", "[::ffff:10.0.0.1]:9", "[fe80::1]:9", "[fd77::1%4]:9"].map(at);
+    let link = Link::new(ManifestId([1; 32]), LinkKey::Read(read_key()), hints.to_vec()).unwrap();
+    assert_eq!(link.hints(), [at("10.0.0.1:9"), at("[fd77::1]:9")]);
+    assert_eq!(link.reveal().parse::<Link>().unwrap().hints(), link.hints());
+}
+
+#[test]
 fn every_truncation_of_a_link_is_refused() {
     for link in [link(), link().to_verify()] {
         let text = link.reveal();

@@ -88,6 +88,18 @@ fn a_forged_foreign_or_impossible_receipt_stays_out() {
 }
 
 #[test]
+fn a_placement_tells_others_only_addresses_that_mean_something_to_them() {
+    let placement = placed(&[receipt_of(1, 0, 0, 100), receipt_of(2, 0, 1, 100)]);
+    let at = |holder, addr: &str| pangea_base::PeerAddr {
+        peer: identity(holder).peer(),
+        addr: addr.parse().unwrap(),
+    };
+    let pages = placement.pages(&[at(1, "[fe80::1%2]:9"), at(2, "[::ffff:10.0.0.1]:9")]);
+    let page = PlacementPage::parse(&pages[0], locator()).unwrap();
+    assert_eq!(page.holders, [at(2, "10.0.0.1:9")]);
+}
+
+#[test]
 fn what_has_expired_is_forgotten() {
     let mut placement = placed(&[receipt_of(1, 0, 0, 100), receipt_of(2, 0, 0, 101)]);
     placement.expire(UnixTime(100));

@@ -21,7 +21,7 @@ use crate::message::{
 pub struct GetSpec<'a> {
     /// The capability; it must read.
     pub link: &'a Link,
-    /// Peers to ask beside the link's hints.
+    /// Peers to ask beside the link's hints, which for a peer of both may be old.
     pub peers: Vec<PeerAddr>,
     /// The output's number on each core; `None`: pages go to control, in order.
     pub output: Option<Vec<FileId>>,
@@ -154,10 +154,7 @@ impl Get {
         let Some(key) = spec.link.read_key() else { return Err((GetError::NotReadable, numbers)) };
         let read_key = ReadKey(pangea_base::Secret::new(*key.0.expose()));
         let mut outbox = Outbox::new(spec.cores, numbers);
-        let peers: Vec<PeerAddr> =
-            spec.link.hints().iter().copied().chain(spec.peers.iter().copied()).collect();
-        let verify_key = spec.link.verify_key();
-        let locate = Locate::new(&mut outbox, spec.link.manifest, verify_key, &peers);
+        let locate = Locate::new(&mut outbox, spec.link, &spec.peers);
         let mut get = Get {
             outbox,
             cores: spec.cores,

@@ -8,11 +8,11 @@ use pangea_base::{
     VerifyKey,
 };
 use pangea_wire::limits::{HOLDERS_PER_SHARD_MAX, PLACEMENT_RECEIPTS_MAX};
-use pangea_wire::{ManifestReader, PlacementOf, PlacementPage, Receipt};
+use pangea_wire::{Link, ManifestReader, PlacementOf, PlacementPage, Receipt};
 
 use super::get::GetError;
 use super::{Outbox, Trouble, note};
-use crate::message::{Answer, Ask, AskFailed, AskId};
+use crate::message::{Answer, Ask, AskFailed, AskId, Word};
 
 /// Peers asked at once for the manifest.
 const ASKED_AT_ONCE: usize = 8;
@@ -43,9 +43,12 @@ pub(crate) struct Locate {
     // Not asked yet, best last.
     waiting: Vec<PeerAddr>,
     asked: BTreeMap<AskId, (PeerAddr, Question)>,
+    // Where each was last said to be, by the best word; the cores know their other addresses too.
     pub(crate) known: BTreeMap<PeerId, SocketAddr>,
     // Those of them of whose address only a placement knows.
     hearsay: BTreeSet<PeerId>,
+    // Every address that the cores were told of.
+    told: BTreeSet<PeerAddr>,
     reader: Option<ManifestReader>,
     chunk_count: u32,
     // Whose the object is, as its manifest says.
@@ -106,19 +109,22 @@ impl NotFound {
 }
 
 impl Locate {
-    pub(crate) fn new(
-        outbox: &mut Outbox,
-        manifest: ManifestId,
-        key: VerifyKey,
-        peers: &[PeerAddr],
-    ) -> Locate {
+    /// Looks for what a link names, at the peers that the user names and at those of its hints.
+    pub(crate) fn new(outbox: &mut Outbox, link: &Link, peers: &[PeerAddr]) -> Locate {
+        let (manifest, key, hints) = (link.manifest, link.verify_key(), link.hints());
+        // Where a peer is, the user knows best: the link may be old.
         let mut known = BTreeMap::new();
-        let mut waiting = Vec::new();
-        for peer in peers {
-            if known.insert(peer.peer, peer.addr).is_none() {
-                waiting.push(*peer);
-            }
+        for at in peers.iter().chain(hints) {
+            known.entry(at.peer).or_insert(at.addr);
         }
+        let told: BTreeSet<PeerAddr> = peers.iter().chain(hints).copied().collect();
+        outbox.know(peers.iter().chain(hints).copied(), Word::Given);
+        // Whom to ask, the link knows as well as the user: in turn, so that nobody's dead ones hold
+        // up the other's.
+        let mut seen = BTreeSet::new();
+        let both = (0..peers.len().max(hints.len())).flat_map(|at| [hints.get(at), peers.get(at)]);
+        let mut waiting: Vec<PeerAddr> =
+            both.flatten().filter(|at| seen.insert(at.peer)).copied().collect();
         waiting.reverse();
         let mut locate = Locate {
             manifest,
@@ -128,6 +134,7 @@ impl Locate {
             asked: BTreeMap::new(),
             known,
             hearsay: BTreeSet::new(),
+            told,
             reader: None,
             chunk_count: 0,
             owner: None,
@@ -305,7 +312,7 @@ impl Locate {
             }
         };
         let pages = page.pages;
-        self.learn(page, owner);
+        self.learn(outbox, page, owner);
         let Some(reading) = self.reading.as_mut().filter(|reading| reading.from == from) else {
             return;
         };
@@ -347,7 +354,7 @@ impl Locate {
     }
 
     /// Takes a page's word for who holds what, and where they are.
-    fn learn(&mut self, page: PlacementPage, owner: PeerId) {
+    fn learn(&mut self, outbox: &mut Outbox, page: PlacementPage, owner: PeerId) {
         for holder in &page.holders {
             // What the user or the link says is not changed by a holder's word; what one holder
             // said is by another's, who is asked because the first one's led nowhere.
@@ -355,10 +362,14 @@ impl Locate {
                 self.hearsay.insert(holder.peer);
             }
             if self.hearsay.contains(&holder.peer) {
-                let before = self.known.insert(holder.peer, holder.addr);
-                self.fresh |= before != Some(holder.addr);
+                self.known.insert(holder.peer, holder.addr);
             }
         }
+        // Whoever is not found where the user or the link says, is looked for there too.
+        let new: Vec<PeerAddr> =
+            page.holders.iter().filter(|at| self.told.insert(**at)).copied().collect();
+        self.fresh |= !new.is_empty();
+        outbox.know(new, Word::Hearsay);
         for receipt in &page.receipts {
             if receipt.chunk.0 >= self.chunk_count || self.receipts >= PLACEMENT_RECEIPTS_MAX {
                 continue;

@@ -7,12 +7,13 @@ mod put;
 mod stat;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use pangea_base::{CoreId, PeerAddr, PeerId};
 use pangea_trace::TraceContext;
 
 use crate::limits::ASK_TIMEOUT;
-use crate::message::{Ask, AskId, Command, JobId};
+use crate::message::{Ask, AskId, Command, JobId, Word};
 
 pub use get::{Get, GetError, GetOutcome, GetSpec, GetWants};
 pub use put::{Put, PutError, PutOutcome, PutSource, PutSpec, PutWants};
@@ -68,6 +69,14 @@ impl Outbox {
         let (patience, context) = (ASK_TIMEOUT, self.context());
         self.commands.push_back((core, Command::Ask { id, to, ask, patience, context }));
         id
+    }
+
+    /// Every core learns of addresses, before it is told to do anything with who is there.
+    pub(crate) fn know(&mut self, addrs: impl IntoIterator<Item = PeerAddr>, word: Word) {
+        let addrs: Arc<[PeerAddr]> = addrs.into_iter().collect();
+        for core in (0..self.cores).map(CoreId).filter(|_| !addrs.is_empty()) {
+            self.commands.push_back((core, Command::Know(addrs.clone(), word)));
+        }
     }
 
     /// What all of it is part of.

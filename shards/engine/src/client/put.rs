@@ -4,6 +4,7 @@
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,13 @@ use pangea_wire::{ChunkEntry, ClockDifference, Grant, Label, Link, Receipt};
 
 use super::{Numbers, Outbox, Trouble, note};
 use crate::message::{
-    Answer, Ask, AskFailed, AskId, ChunkSource, Command, JobId, PutChunk, Report, ShardTarget,
+    Answer, Ask, AskFailed, AskId, ChunkSource, Command, JobId, PutChunk, Report, ShardTarget, Word,
 };
 use crate::put_chunk::shard_bytes_max;
 
 /// What a put is told.
 pub struct PutSpec {
-    /// Candidates for holders, each once, best first.
+    /// Candidates for holders, best first; one with several addresses stands there with each.
     pub peers: Vec<PeerAddr>,
     /// k and m; `None`: by the number of holders.
     pub code: Option<Code>,
@@ -345,6 +346,7 @@ impl Put {
     }
 
     fn dial(&mut self) {
+        self.outbox.know(self.spec.peers.iter().copied(), Word::Given);
         let mut seen = BTreeSet::new();
         for &addr in &self.spec.peers {
             if seen.insert(addr.peer) {
@@ -358,15 +360,17 @@ impl Put {
         }
     }
 
-    fn peer(&mut self, peer: PeerId, result: Result<(), String>) {
+    fn peer(&mut self, peer: PeerId, result: Result<SocketAddr, String>) {
         let Some(at) = self.candidates.iter().position(|c| c.addr.peer == peer) else { return };
         let candidate = &mut self.candidates[at];
         if candidate.state != CandidateState::Dialled {
             return;
         }
         match result {
-            Ok(()) => {
+            Ok(reached) => {
                 candidate.state = CandidateState::Up;
+                // Of all its addresses this is the one to be told to others.
+                candidate.addr.addr = reached;
                 // Late, and yet in time if others refuse.
                 if self.phase == Phase::Granting {
                     self.ask_grant(at, self.grant_bytes);

@@ -83,8 +83,7 @@ impl Stat {
     /// Begins.
     pub fn new(link: &Link, peers: &[PeerAddr], cores: u8, numbers: Numbers) -> Stat {
         let mut outbox = Outbox::new(cores, numbers);
-        let peers: Vec<PeerAddr> = link.hints().iter().chain(peers).copied().collect();
-        let locate = Locate::new(&mut outbox, link.manifest, link.verify_key(), &peers);
+        let locate = Locate::new(&mut outbox, link, peers);
         let mut stat = Stat {
             outbox,
             locate,

@@ -1,14 +1,16 @@
 //! What becomes of connections: those that came about, those that are silent, those that ended.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use pangea_base::PeerId;
+use pangea_base::{CoreId, PeerAddr, PeerId, Unreachable};
 use pangea_transport::{ConnId, KeepAlive};
 
 use super::Engine;
+use crate::limits::UNREACHABLE_TOLD_PER_SECOND_MAX;
 use crate::links::{Hearing, LinkState};
-use crate::message::Report;
+use crate::message::{Message, Report};
 use crate::shared::Owner;
 
 /// A third of the idle timeout, so that two pings may be lost.
@@ -89,7 +91,8 @@ impl Engine {
             tracing::debug!(?conn, "a connection ended: {why}");
         }
         self.serve.connection_closed(conn);
-        let peer = self.shared.links.closed(self.shared.now, conn, why.clone());
+        let (shared, told) = (&mut self.shared, why.clone());
+        let peer = shared.links.closed(&mut shared.transport, shared.now, conn, told);
         for owner in self.owners_of(conn) {
             match owner {
                 Owner::Served(id) => self.serve.lost(&mut self.shared, id),
@@ -128,12 +131,55 @@ impl Engine {
         if !self.dials.contains(&peer) {
             return;
         }
-        let report = match self.shared.links.state(peer) {
-            Some(LinkState::Up(_)) => Ok(()),
-            Some(LinkState::Down(why)) => Err(why),
-            Some(LinkState::Connecting) | None => return,
-        };
-        self.dials.retain(|&dialled| dialled != peer);
-        self.shared.report(Report::Peer(peer, report));
+        if let Some(report) = self.dial_ended(peer) {
+            self.dials.retain(|&dialled| dialled != peer);
+            self.shared.report(report);
+        }
+    }
+
+    /// What control is told of a dial, once there is something to tell.
+    fn dial_ended(&self, peer: PeerId) -> Option<Report> {
+        let links = &self.shared.links;
+        match links.state(peer)? {
+            LinkState::Connecting => None,
+            LinkState::Up(_) => Some(Report::Peer(peer, Ok(links.place(peer)?))),
+            LinkState::Down(why) => Some(Report::Peer(peer, Err(why))),
+        }
+    }
+
+    /// Control wants a peer, now.
+    pub(super) fn dial(&mut self, to: PeerAddr) {
+        let shared = &mut self.shared;
+        shared.links.forget_failures(to.peer);
+        shared.links.want(&mut shared.transport, shared.now, to);
+        match self.dial_ended(to.peer) {
+            None => self.dials.push(to.peer),
+            Some(report) => self.shared.report(report),
+        }
+    }
+
+    /// The system says that nothing gets to an address, to this core or, for it cannot tell who
+    /// dialled, to another one.
+    pub(super) fn unreachable(&mut self, addr: SocketAddr, what: Unreachable) {
+        let shared = &mut self.shared;
+        let down = shared.links.unreachable(&mut shared.transport, shared.now, addr, what);
+        down.into_iter().for_each(|peer| self.link_changed(peer));
+    }
+
+    /// Passes on to the other cores what the system says, so often in a second and no oftener.
+    pub(super) fn tell_unreachable(&mut self, addr: SocketAddr, what: Unreachable) {
+        let shared = &mut self.shared;
+        let (since, told) = &mut self.unreachable_told;
+        if shared.now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *told) = (shared.now, 0);
+        }
+        if *told >= UNREACHABLE_TOLD_PER_SECOND_MAX {
+            return;
+        }
+        *told += 1;
+        let own = shared.core;
+        for core in (0..shared.cores).map(CoreId).filter(|core| *core != own) {
+            shared.send(core, Message::Unreachable(addr, what));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Whole nodes and a client in one simulated world.
 
+mod addresses;
 mod world;
 
 use std::time::Duration;

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pangea_base::{CoreId, Entropy, Hash, Identity, PagePool, PeerAddr, PeerId, Secret, UnixTime};
+use pangea_base::{
+    CoreId, Entropy, Hash, Identity, PagePool, PeerAddr, PeerId, Secret, UnixTime, Unreachable,
+};
 use pangea_engine::client::{
     Get, GetError, GetOutcome, GetSpec, GetWants, Numbers, Put, PutError, PutOutcome, PutSource,
-    PutSpec, PutWants,
+    PutSpec, PutWants, Stat, StatOutcome,
 };
 use pangea_engine::message::{Command, Message, Report};
 use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig, Input, Output};
@@ -54,6 +56,10 @@ pub struct World {
     pub trace: Hash,
     /// Lost datagrams of a thousand.
     pub loss: u64,
+    /// Whoever sends to where nobody is, is told so.
+    pub refuses: bool,
+    /// Whom the user names; `None`: every holder, where it is.
+    pub named: Option<Vec<PeerAddr>>,
     /// The code that puts ask for.
     pub code: Option<pangea_base::Code>,
     flying: BTreeMap<(Instant, u64), Flying>,
@@ -78,6 +84,8 @@ impl World {
             nodes: Vec::new(),
             trace: Hash([0; 32]),
             loss: 0,
+            refuses: false,
+            named: None,
             code: None,
             flying: BTreeMap::new(),
             sequence: 0,
@@ -93,9 +101,7 @@ impl World {
     }
 
     pub fn add(&mut self, number: u8, cores: u8, capacity: Option<u64>) {
-        let mut seed = [number; 32];
-        seed[31] = 77;
-        let identity = Arc::new(Identity::from_seed(Secret::new(seed)));
+        let identity = identity(number);
         let addr = SocketAddr::from(([10, 0, number, 1], 9090));
         let cores = (0..cores).map(|core| self.core(&identity, core, cores, capacity)).collect();
         let peer = identity.peer();
@@ -107,6 +113,16 @@ impl World {
             cores,
             reports: VecDeque::new(),
         });
+    }
+
+    /// A new process of the client, that remembers nothing; another port, as it happens.
+    pub fn restart_client(&mut self) {
+        self.move_node(0);
+        let cores = self.nodes[0].cores.len() as u8;
+        let identity = identity(0);
+        self.nodes[0].cores =
+            (0..cores).map(|core| self.core(&identity, core, cores, None)).collect();
+        self.nodes[0].reports.clear();
     }
 
     fn core(
@@ -204,6 +220,9 @@ impl World {
             any = true;
             let Flying { from, to, ecn, stride, data } = entry.remove();
             let Some(number) = self.nodes.iter().position(|n| n.addr == to && n.alive) else {
+                if self.refuses {
+                    self.tell_unreachable(from, to);
+                }
                 continue;
             };
             let (wall, node) = (self.wall(number), &mut self.nodes[number]);
@@ -213,6 +232,22 @@ impl World {
             node.cores[at].engine.handle(now, wall, input);
         }
         any
+    }
+
+    /// The system of whoever is at `from` says that nobody is at `to`: to any core, as it does.
+    pub fn tell_unreachable(&mut self, from: SocketAddr, to: SocketAddr) {
+        const ECONNREFUSED: i32 = 111;
+        let now = self.now;
+        let Some(number) = self.nodes.iter().position(|n| n.addr == from && n.alive) else { return };
+        let (wall, node) = (self.wall(number), &mut self.nodes[number]);
+        let at = self.chance.below(node.cores.len() as u64) as usize;
+        let input = Input::Unreachable(to, Unreachable::System(ECONNREFUSED));
+        node.cores[at].engine.handle(now, wall, input);
+    }
+
+    /// Whom the user names.
+    fn peers(&self) -> Vec<PeerAddr> {
+        self.named.clone().unwrap_or_else(|| self.holders())
     }
 
     fn run(&mut self, at: usize) -> bool {
@@ -366,7 +401,7 @@ impl World {
             previous: None,
         };
         PutSpec {
-            peers: self.holders(),
+            peers: self.peers(),
             code: self.code,
             situation,
             lease: LEASE,
@@ -397,7 +432,7 @@ impl World {
         mut meddle: impl FnMut(&mut World),
     ) -> (Vec<u8>, Done<GetOutcome, GetError>) {
         let cores = self.nodes[0].cores.len() as u8;
-        let peers = self.holders();
+        let peers = self.peers();
         let spec = GetSpec { link, peers, output: None, cores, memory_bytes: 256 << 20 };
         let Ok(mut get) = Get::new(spec, Numbers::default()) else { panic!("the link reads") };
         let end = self.now + Duration::from_secs(900);
@@ -423,6 +458,25 @@ impl World {
         }
     }
 
+    pub fn stat(&mut self, link: &Link) -> Result<StatOutcome, GetError> {
+        let cores = self.nodes[0].cores.len() as u8;
+        let mut stat = Stat::new(link, &self.peers(), cores, Numbers::default());
+        let end = self.now + Duration::from_secs(900);
+        loop {
+            while let Some((core, command)) = stat.poll() {
+                self.command(0, core, command);
+            }
+            if let Some(outcome) = stat.outcome() {
+                return outcome;
+            }
+            assert!(self.now < end, "a stat ends by its deadline");
+            self.step(end);
+            while let Some(report) = self.nodes[0].reports.pop_front() {
+                stat.handle(report);
+            }
+        }
+    }
+
     /// Nothing is held for anybody, and the ledger has what the disk has.
     pub fn assert_tidy(&mut self) {
         self.run_for(Duration::from_secs(70));
@@ -436,6 +490,12 @@ impl World {
             assert_eq!(ledger, used, "ledger and disk of node {at}");
         }
     }
+}
+
+fn identity(number: u8) -> Arc<Identity> {
+    let mut seed = [number; 32];
+    seed[31] = 77;
+    Arc::new(Identity::from_seed(Secret::new(seed)))
 }
 
 pub fn bytes_of(seed: u8, length: usize) -> Vec<u8> {

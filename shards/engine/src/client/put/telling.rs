@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pangea_base::{PeerAddr, PeerId, ReadKey};
+use pangea_base::{PeerAddr, PeerId, ReadKey, is_of_one_link};
 use pangea_wire::{Link, LinkKey, ManifestPage, ManifestWriter, Placement, Receipt};
 
 use super::{Phase, Put, PutError, PutOutcome, distinct_holders};
@@ -59,8 +59,19 @@ impl Put {
                 debug_assert!(added.is_ok(), "a receipt that was checked fits its object");
             }
         }
-        let addrs: Vec<PeerAddr> = self.candidates.iter().map(|c| c.addr).collect();
+        let addrs: Vec<PeerAddr> =
+            self.candidates.iter().map(|c| self.for_others(c.addr)).collect();
         placement.pages(self.spec.owner, &addrs)
+    }
+
+    /// Where others are told that a holder is: where it was reached, unless that is an address of
+    /// one link and the user named a better one.
+    fn for_others(&self, reached: PeerAddr) -> PeerAddr {
+        let mut named = self.spec.peers.iter().filter(|at| at.peer == reached.peer);
+        match is_of_one_link(reached.addr) {
+            true => named.find(|at| !is_of_one_link(at.addr)).copied().unwrap_or(reached),
+            false => reached,
+        }
     }
 
     /// Who holds at least one shard.
@@ -107,8 +118,8 @@ impl Put {
         let hints: Vec<PeerAddr> = self
             .candidates
             .iter()
-            .map(|candidate| candidate.addr)
-            .filter(|addr| self.manifest_at.contains(&addr.peer))
+            .map(|candidate| self.for_others(candidate.addr))
+            .filter(|addr| self.manifest_at.contains(&addr.peer) && !is_of_one_link(addr.addr))
             .take((code.m() + 1).min(pangea_wire::limits::HINTS_MAX))
             .collect();
         let id = self.link.expect("sealed before it was told");
