@@ -22,7 +22,7 @@ use super::screen::seconds;
 use super::stop::Stop;
 use crate::client::{Client, GetFailed, GetOptions, GetReport, PutReport, Sink, Source};
 use crate::config::{Compress, CoreSettings, CoresFor, PutSettings, limits};
-use crate::node::{Accept, Node, NodeConfig};
+use crate::node::{Accept, ClockTrust, Node, NodeConfig};
 use crate::{keyfile, units};
 
 const HELP: &str = concat!(
@@ -232,6 +232,7 @@ impl Network {
                 // One origin may take a tenth: enough for the whole object at each node.
                 capacity_bytes: bytes.saturating_mul(12).saturating_add(1 << 30),
                 accept: Accept::Any,
+                clock: ClockTrust::Compared,
                 peers: Vec::new(),
             })?;
             let ready = node.ready();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pangea_base::{PeerAddr, PeerId};
+use pangea_engine::STEADY;
 use pangea_reactor::DriverKind;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use super::exit::{Failure, Kind};
 use super::screen::seconds;
 use super::stop::Stop;
 use crate::config::{AcceptSetting, CoreSettings, CoresFor, NodeSettings, default_capacity_bytes};
-use crate::node::{Node, NodeConfig, Ready, Status};
+use crate::node::{ClockStatus, ClockTrust, Node, NodeConfig, Ready, Status};
 use crate::{keyfile, units};
 
 const HELP: &str = concat!(
@@ -48,6 +49,10 @@ pub struct Args {
         hide_env_values = true
     )]
     peers: Vec<PeerAddr>,
+    /// Believe the machine's clock at this start, although it differs by a day or more from what was
+    /// written down; for when 'pangea status' says that it is doubted, and you know that it is right
+    #[arg(long)]
+    clock_is_right: bool,
     #[command(flatten)]
     cores: CoreSettings,
 }
@@ -86,6 +91,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         cores: cores.options(CoresFor::Node, &machine.plan),
         capacity_bytes: capacity_bytes(&settings, directory.path())?,
         accept: accept.into(),
+        clock: match args.clock_is_right {
+            true => ClockTrust::Right,
+            false => ClockTrust::Compared,
+        },
         peers,
     };
     tracing::info!(data = %directory.path().display(), addr = %config.p2p_addr, "starting");
@@ -233,7 +242,23 @@ fn status_json(ready: &Ready, status: &Status, alias: Option<&str>, uptime: Dura
         "sent_bytes": status.sent_bytes,
         "requests": status.requests,
         "refused": status.refused,
+        "clock": clock_json(&status.clock),
     })
+}
+
+/// Whether the clock is believed, and if not, since when, why, and for how long at least.
+fn clock_json(clock: &ClockStatus) -> Value {
+    match clock {
+        ClockStatus::Starting => json!({ "state": "starting" }),
+        ClockStatus::Believed => json!({ "state": "believed" }),
+        ClockStatus::Doubted(doubt) => json!({
+            "state": "doubted",
+            "why": doubt.to_string(),
+            "ahead_seconds": doubt.off.seconds_ahead(),
+            "doubted_seconds": seconds(doubt.since.elapsed()),
+            "believed_in_seconds": seconds(STEADY.saturating_sub(doubt.steady_since.elapsed())),
+        }),
+    }
 }
 
 /// The driver's name, as `--driver` has it.

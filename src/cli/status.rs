@@ -17,7 +17,9 @@ const HELP: &str = concat!(
 Asks through a socket in the data directory, which only the node's own user can open.
 With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
 \"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
-\"requests\",\"refused\"}.",
+\"requests\",\"refused\",\"clock\"}; clock is {\"state\"}: starting, believed, or doubted with
+\"why\",\"ahead_seconds\",\"doubted_seconds\",\"believed_in_seconds\". While it is doubted nothing is
+let go for its age; it is believed again by itself, or at a start with --clock-is-right.",
     crate::exit_codes!()
 );
 
@@ -64,8 +66,27 @@ fn text(status: &Value) -> String {
             bytes("sent_bytes")
         ),
         format!("requests  {} served, {} refused", count("requests"), count("refused")),
+        format!("clock     {}", clock(&status["clock"])),
     ]
     .join("\n")
+}
+
+/// Whether the clock is believed, and what that means if it is not.
+fn clock(clock: &Value) -> String {
+    let time = |key: &str| {
+        let span = Duration::try_from_secs_f64(clock[key].as_f64().unwrap_or(0.0));
+        units::time(span.unwrap_or_default())
+    };
+    match clock["state"].as_str() {
+        Some("doubted") => format!(
+            "doubted for {}: {}; nothing is let go for its age; believed in {} if it makes no step",
+            time("doubted_seconds"),
+            clock["why"].as_str().unwrap_or("?"),
+            time("believed_in_seconds")
+        ),
+        Some(state) => state.to_owned(),
+        None => "?".to_owned(),
+    }
 }
 
 fn cores(count: u64) -> String {
@@ -81,5 +102,23 @@ mod tests {
         let shown = text(&serde_json::json!({ "addr": "somewhere", "cores": 1, "shards": 7 }));
         assert!(shown.starts_with("somewhere\n"), "{shown}");
         assert!(shown.contains("7 shards") && shown.contains("(1 core)"), "{shown}");
+    }
+
+    #[test]
+    fn a_doubted_clock_is_shown_with_how_long_and_why_and_what_it_means() {
+        let shown = |value: Value| text(&serde_json::json!({ "clock": value }));
+        let doubted = shown(serde_json::json!({
+            "state": "doubted",
+            "why": "at the start it was 3 years ahead of the time that was believed last",
+            "doubted_seconds": 10_800.0,
+            "believed_in_seconds": 75_600.0,
+        }));
+        let line = doubted.lines().last().unwrap();
+        assert_eq!(
+            line,
+            "clock     doubted for 3 h: at the start it was 3 years ahead of the time that was \
+             believed last; nothing is let go for its age; believed in 21 h if it makes no step"
+        );
+        assert!(shown(serde_json::json!({ "state": "believed" })).ends_with("clock     believed"));
     }
 }

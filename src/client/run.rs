@@ -51,6 +51,7 @@ impl Client {
             data_dir: None,
             capacity_bytes: 0,
             accept: pangea_engine::Accept::Nobody,
+            clock: pangea_engine::ClockTrust::Compared,
             unit_bytes: config.memory_bytes / count * 2,
             segment_pages: SEGMENT_PAGES,
         };

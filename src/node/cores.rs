@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pangea_base::{CoreId, Entropy, Identity, PagePool, Wake};
 use pangea_engine::message::{Command, Message, Report};
-use pangea_engine::{Accept, Engine, EngineConfig};
+use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig};
 use pangea_mesh::{Ends, Full};
 use pangea_reactor::{Bound, CoreSocket, Driver, DriverConfig, DriverKind};
 use pangea_store::{Store, StoreConfig};
@@ -27,6 +27,7 @@ pub(crate) struct CoresSpec {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) capacity_bytes: u64,
     pub(crate) accept: Accept,
+    pub(crate) clock: ClockTrust,
     /// Bytes of 16 KiB unit pages per core.
     pub(crate) unit_bytes: u64,
     /// 128 KiB plaintext pages per core.
@@ -245,6 +246,7 @@ struct Blueprint {
     data_dir: Option<PathBuf>,
     capacity_bytes: u64,
     accept: Accept,
+    clock: ClockTrust,
     unit_bytes: u64,
     segment_pages: u32,
     seed: [u8; 32],
@@ -280,6 +282,7 @@ impl Blueprint {
             data_dir: spec.data_dir,
             capacity_bytes: spec.capacity_bytes,
             accept: spec.accept,
+            clock: spec.clock,
             unit_bytes: spec.unit_bytes,
             segment_pages: spec.segment_pages,
             seed,
@@ -385,6 +388,7 @@ impl Blueprint {
             segments: PagePool::new(128 << 10, self.segment_pages),
             capacity_bytes: self.capacity_bytes,
             accept: self.accept.clone(),
+            clock: self.clock,
             tracer,
         };
         Ok(Engine::new(config, Instant::now(), wall()))

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use pangea_base::{Identity, PeerAddr, PeerId};
 use pangea_engine::message::Report;
+pub use pangea_engine::{ClockStatus, ClockTrust, Doubt, FoundWhen, Offset};
 use pangea_reactor::{DriverChoice, DriverKind, Steer};
 
 pub(crate) use self::core::{Parcel, wall};
@@ -100,6 +101,8 @@ pub struct NodeConfig {
     pub capacity_bytes: u64,
     /// Who may store.
     pub accept: Accept,
+    /// Whether the clock of the machine is compared with the time that was believed last.
+    pub clock: ClockTrust,
     /// The peers it knows; with [`Accept::Listed`] those that may store.
     pub peers: Vec<PeerAddr>,
 }
@@ -126,7 +129,7 @@ pub struct Ready {
 }
 
 /// A node's figures now.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Status {
     /// Shards held.
     pub shards: u64,
@@ -144,6 +147,8 @@ pub struct Status {
     pub requests: u64,
     /// Requests refused since start.
     pub refused: u64,
+    /// Whether the machine's clock is believed.
+    pub clock: ClockStatus,
 }
 
 /// Why a node or client did not start. Each text says what to do about it.
@@ -181,6 +186,7 @@ pub enum StartFailed {
 pub struct Node {
     ready: Ready,
     capacity_bytes: u64,
+    clock: ClockStatus,
     cores: Option<Cores>,
     failed: Option<String>,
 }
@@ -208,10 +214,11 @@ impl Node {
             data_dir: Some(config.data_dir.clone()),
             capacity_bytes: config.capacity_bytes,
             accept,
+            clock: config.clock,
             unit_bytes: NODE_UNIT_BYTES,
             segment_pages: 1,
         })?;
-        let (shards, bytes) = recovered(&mut cores, &config.data_dir)?;
+        let Found { shards, bytes, clock } = recovered(&mut cores, &config.data_dir)?;
         let ready = Ready {
             id,
             addr: cores.bound,
@@ -223,7 +230,7 @@ impl Node {
             bytes,
         };
         let capacity_bytes = config.capacity_bytes;
-        Ok(Node { ready, capacity_bytes, cores: Some(cores), failed: None })
+        Ok(Node { ready, capacity_bytes, clock, cores: Some(cores), failed: None })
     }
 
     /// What it said when it was ready.
@@ -239,7 +246,17 @@ impl Node {
 
     /// Its figures now.
     pub fn status(&self) -> Status {
-        let mut status = Status { capacity_bytes: self.capacity_bytes, ..Status::default() };
+        let mut status = Status {
+            shards: 0,
+            bytes: 0,
+            capacity_bytes: self.capacity_bytes,
+            connections: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            requests: 0,
+            refused: 0,
+            clock: self.clock,
+        };
         for figures in self.cores.iter().flat_map(|cores| &cores.figures) {
             let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
             status.shards += get(&figures.shards);
@@ -258,8 +275,10 @@ impl Node {
     pub fn failed(&mut self, at_most: Duration) -> Option<String> {
         let Some(cores) = &mut self.cores else { return self.failed.clone() };
         while let Some(heard) = cores.hear(at_most) {
-            if let Heard::Report(Report::StoreFailed(why)) = heard {
-                self.failed = Some(why);
+            match heard {
+                Heard::Report(Report::StoreFailed(why)) => self.failed = Some(why),
+                Heard::Report(Report::Clock(clock)) => self.clock = clock,
+                _ => {}
             }
         }
         if self.failed.is_none() && cores.stopped() {
@@ -283,18 +302,27 @@ impl Drop for Node {
     }
 }
 
+/// What the cores found when they opened their parts of the store.
+struct Found {
+    shards: u64,
+    bytes: u64,
+    clock: ClockStatus,
+}
+
 /// Waits until every core has recovered its part of the store: shards and bytes in all.
-fn recovered(cores: &mut Cores, dir: &std::path::Path) -> Result<(u64, u64), StartFailed> {
+fn recovered(cores: &mut Cores, dir: &std::path::Path) -> Result<Found, StartFailed> {
     let until = std::time::Instant::now() + RECOVERY_TIMEOUT;
-    let (mut all_shards, mut all_bytes, mut waiting) = (0, 0, cores.figures.len());
+    let mut all = Found { shards: 0, bytes: 0, clock: ClockStatus::Starting };
+    let mut waiting = cores.figures.len();
     let failed = |cause: String| StartFailed::Store { dir: dir.to_owned(), cause };
     while waiting > 0 {
         match cores.hear(Duration::from_millis(100)) {
             Some(Heard::Report(Report::Ready { shards, bytes })) => {
-                all_shards += shards;
-                all_bytes += bytes;
+                all.shards += shards;
+                all.bytes += bytes;
                 waiting -= 1;
             }
+            Some(Heard::Report(Report::Clock(clock))) => all.clock = clock,
             Some(Heard::Report(Report::StoreFailed(why))) => {
                 cores.abort();
                 return Err(failed(why));
@@ -310,5 +338,5 @@ fn recovered(cores: &mut Cores, dir: &std::path::Path) -> Result<(u64, u64), Sta
             _ => {}
         }
     }
-    Ok((all_shards, all_bytes))
+    Ok(all)
 }

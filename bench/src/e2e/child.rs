@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use pangea::client::{Client, ClientConfig, Flow, GetOptions, PutState, Sink, Source};
 use pangea::config::{Compress, CoreSettings, CoresFor, DriverSetting, PutSettings, memory};
-use pangea::node::{Accept, Node, NodeConfig};
+use pangea::node::{Accept, ClockTrust, Node, NodeConfig};
 use pangea_base::PeerAddr;
 use pangea_probe::Tried;
 use serde_json::{Value, json};
@@ -219,6 +219,7 @@ impl Serving {
             cores: self.settings.options(CoresFor::DemoNode, &plan),
             capacity_bytes: self.capacity,
             accept: Accept::Any,
+            clock: ClockTrust::Compared,
             peers: Vec::new(),
         })
         .map_err(|e| failed(&e))?;
