@@ -78,7 +78,6 @@ pub enum AuthRefused {
 
 impl Grant {
     /// A grant by `holder`, signed; `issued` is by the holder's clock.
-    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
     pub fn issue(
         holder: &Identity,
         origin: PeerId,

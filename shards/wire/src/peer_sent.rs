@@ -134,10 +134,10 @@ pub enum Wrong {
         known: u8,
     },
     /// A lease of nothing, or beyond all sense.
-    #[error("a lease of {}; 1 second to {} can be asked for", span(*.0), span(LEASE_SECONDS_MAX))]
+    #[error("a lease of {}", beyond(*.0, LEASE_SECONDS_MAX))]
     Lease(u64),
     /// A grant that is good for too long.
-    #[error("a grant for {}; at most {} can be", span(*.0), span(GRANT_LIFETIME_MAX.as_secs()))]
+    #[error("a grant for {}", beyond(*.0, GRANT_LIFETIME_MAX.as_secs()))]
     GrantLifetime(u64),
     /// A receipt whose lease ends before it begins, or after all sense.
     #[error(
@@ -204,4 +204,15 @@ pub enum Wrong {
     /// A list that should be in order, without repeats.
     #[error("its list of {0} is not in ascending order")]
     Unsorted(&'static str),
+}
+
+/// A length of time and the limit that it does not keep; to the second where the words are the
+/// same.
+fn beyond(seconds: u64, limit: u64) -> String {
+    let [said, most] = [seconds, limit].map(|seconds| span(seconds).to_string());
+    if seconds > limit && said == most {
+        format!("{seconds} seconds; 1 second to {limit} seconds can be")
+    } else {
+        format!("{said}; 1 second to {most} can be")
+    }
 }

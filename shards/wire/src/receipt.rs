@@ -144,7 +144,7 @@ pub enum ReceiptRefused {
     #[error("the receipt's root or length is not that of the shard")]
     Content,
     /// Too short a lease.
-    #[error("the receipt is for {} and not for the {} that were asked for", span(*.gives), span(*.asked))]
+    #[error("the receipt is for {}", leases(*.gives, *.asked))]
     Lease {
         /// Seconds that it gives.
         gives: u64,
@@ -281,6 +281,16 @@ impl Receipt {
         };
         debug_assert_eq!(bytes.len(), expected);
         Some(bytes)
+    }
+}
+
+/// Both in words, or to the second where the words are the same.
+fn leases(gives: u64, asked: u64) -> String {
+    let [given, wanted] = [gives, asked].map(|seconds| span(seconds).to_string());
+    if given == wanted {
+        format!("{gives} seconds and not for the {asked} seconds that were asked for")
+    } else {
+        format!("{given} and not for the {wanted} that were asked for")
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
         for (part, whole, text) in [
             (10, 10, "all of"),
             (1, 2, "half of"),
-            (1, 3, "a third of"),
+            ((1 << 30) / 3, 1 << 30, "a third of"),
             ((10 << 30) / 8, 10 << 30, "an eighth of"),
             // Cut off at whole bytes.
             (1_073_741_824, (10 << 30) + 9, "a tenth of"),

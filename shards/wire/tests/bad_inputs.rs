@@ -21,14 +21,53 @@ fn bent<M: Message>(message: &M, from: &[u8], to: &[u8]) -> Vec<u8> {
 #[test]
 fn a_bad_beginning_of_a_stream_is_named() {
     let preamble = |bytes: &[u8]| said(reader(bytes).protocol());
-    let other = [&[20][..], b"/pangea/store/2.0.0\n"].concat();
+    let other = |id: &str| preamble(&[&[id.len() as u8][..], id.as_bytes()].concat());
     let frame_of =
         |length: u32, limit: usize| said(reader(length.to_le_bytes()).frame("thing", limit));
     all_are_named(&[
         ("no protocol", preamble(&[0]), "protocol id of 0 bytes"),
         ("a protocol of 65 bytes", preamble(&[65]), "protocol id of 65 bytes"),
         ("a protocol of 255 bytes", preamble(&[255; 10]), "protocol id of 255 bytes"),
-        ("another version", preamble(&other), r"'/pangea/store/2.0.0\u{a}', which this node"),
+        (
+            "an older version",
+            other("/pangea/store/1.0.0"),
+            "the peer speaks version 1 of /pangea/store, this program speaks 2",
+        ),
+        (
+            "a newer version",
+            other("/pangea/fetch/3.0.0"),
+            "version 3 of /pangea/fetch, this program speaks 2",
+        ),
+        ("a version within ours", other("/pangea/ping/2.0.1"), "version 2.0.1 of /pangea/ping"),
+        ("the largest version", other("/pangea/route/255.255.255"), "version 255.255.255 of"),
+        (
+            "a version beyond a byte",
+            other("/pangea/store/256.0.0"),
+            "'/pangea/store/256.0.0', which",
+        ),
+        (
+            "a version in two digits of one",
+            other("/pangea/store/02.0.0"),
+            "02.0.0', which this node",
+        ),
+        ("a version with a sign", other("/pangea/store/+2.0.0"), "+2.0.0', which this node"),
+        ("a version of two numbers", other("/pangea/store/2.0"), "2.0', which this node"),
+        ("a version of four numbers", other("/pangea/store/2.0.0.0"), "2.0.0.0', which this node"),
+        (
+            "a version with an end of line",
+            other("/pangea/store/2.0.0\n"),
+            r"2.0.0\u{a}', which this",
+        ),
+        (
+            "a version of nothing that we know",
+            other("/pangea/chat/1.0.0"),
+            "chat/1.0.0', which this",
+        ),
+        (
+            "a version without a protocol",
+            other("/pangea/1.0.0"),
+            "'/pangea/1.0.0', which this node",
+        ),
         ("a protocol of garbage", preamble(&[3, 0xff, 0x1b, 0x07]), r"\u{1b}\u{7}"),
         (
             "HTTP",
@@ -54,10 +93,11 @@ fn a_bad_beginning_of_a_stream_is_named() {
 
 #[test]
 fn a_message_that_does_not_decode_is_named() {
-    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease: NOW };
+    let (lease_seconds, now) = (LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease_seconds, now };
     let trailer = StoreTrailer { root: Hash([0xab; 32]), length: 300 };
     let put = StoreRequest::PutShard(shard_header());
-    let stat = FetchResponse::Stat { shards: vec![held(0, 0)], more: true };
+    let stat = FetchResponse::Stat { now: NOW, shards: vec![held(0, 0)], more: true };
     let mut not_a_bool = body(&stat);
     *not_a_bool.last_mut().unwrap() = 2;
     let trailing = |b: Vec<u8>| [b, vec![0, 0]].concat();
@@ -83,7 +123,9 @@ fn a_message_that_does_not_decode_is_named() {
         ("an unknown store request", store(&[3; 40]), "unknown kind"),
         ("an unknown fetch request", parsed::<FetchRequest>(&[4; 40]), "unknown kind"),
         ("an unknown route request", parsed::<RouteRequest>(&[1; 40]), "unknown kind"),
-        ("an unknown refusal", parsed::<StoreResponse>(&[2, 13]), "unknown kind"),
+        ("an unknown refusal", parsed::<StoreResponse>(&[2, 14]), "unknown kind"),
+        ("a quota of nobody", parsed::<StoreResponse>(&[2, 1, 2, 0, 0, 0]), "unknown kind"),
+        ("an unknown fetch response", parsed::<FetchResponse>(&[5, 0]), "unknown kind"),
         ("an unknown fetch refusal", parsed::<FetchResponse>(&[3, 7]), "unknown kind"),
         (
             "an unknown kind of page",
@@ -116,24 +158,31 @@ fn a_message_that_does_not_decode_is_named() {
             parsed::<FetchRequest>(&[&[3][..], &locator().0, &[2]].concat()),
             "stands for nothing",
         ),
+        (
+            "a placement of an unknown kind of owner",
+            parsed::<FetchRequest>(&[&[2][..], &locator().0, &[0, 3]].concat()),
+            "unknown kind",
+        ),
     ]);
 }
 
 #[test]
 fn a_message_with_an_impossible_code_or_list_is_named() {
     let put = StoreRequest::PutShard(shard_header());
-    let stat = FetchResponse::Stat { shards: vec![held(0, 0)], more: true };
-    let response = RouteResponse { peers: vec![], grants: vec![], refusal: None };
-    let mut crowded = RouteResponse { peers: vec![], grants: vec![], refusal: None };
+    let stat = FetchResponse::Stat { now: NOW, shards: vec![held(0, 0)], more: true };
+    let response = RouteResponse { peers: vec![], grants: vec![], refusal: None, now: NOW };
+    let mut crowded = RouteResponse { peers: vec![], grants: vec![], refusal: None, now: NOW };
     crowded.peers = vec![peer_addr(1); 64];
     let crowd = |count: u8| {
-        let one = &body(&crowded)[1..][..(body(&crowded).len() - 3) / 64];
-        [&[count][..], &one.repeat(count.into()), &[0, 0]].concat()
+        // Behind the peers: no grants, no refusal, and a time of five bytes.
+        let one = &body(&crowded)[1..][..(body(&crowded).len() - 8) / 64];
+        [&[count][..], &one.repeat(count.into()), &[0, 0, 0]].concat()
     };
     assert!(parse::<RouteResponse>(&crowd(64)).is_ok());
-    let grants = RouteResponse { peers: vec![], grants: vec![grant()], refusal: None };
-    let one_grant = body(&grants).strip_suffix(&[0]).unwrap()[2..].to_vec();
-    let one_held = body(&stat).strip_suffix(&[1]).unwrap()[2..].to_vec();
+    let grants = RouteResponse { peers: vec![], grants: vec![grant()], refusal: None, now: NOW };
+    let one_grant = body(&grants)[2..].strip_suffix(&end(&[0])[..]).unwrap().to_vec();
+    // Kind, a time of five bytes, count.
+    let one_held = body(&stat).strip_suffix(&[1]).unwrap()[7..].to_vec();
     let store = parsed::<StoreRequest>;
     all_are_named(&[
         (
@@ -149,12 +198,14 @@ fn a_message_with_an_impossible_code_or_list_is_named() {
         ("65 peers", parsed::<RouteResponse>(&crowd(65)), "longer than its limit"),
         (
             "65 grants",
-            parsed::<RouteResponse>(&[&[0, 65][..], &one_grant.repeat(65), &[0]].concat()),
+            parsed::<RouteResponse>(&[&[0, 65][..], &one_grant.repeat(65), &end(&[0])].concat()),
             "longer than its limit",
         ),
         (
             "1025 shards",
-            parsed::<FetchResponse>(&[&[2, 0x81, 0x08][..], &one_held.repeat(1025), &[0]].concat()),
+            parsed::<FetchResponse>(
+                &[&[2, 0, 0x81, 0x08][..], &one_held.repeat(1025), &[0]].concat(),
+            ),
             "longer than its limit",
         ),
         (
@@ -169,10 +220,20 @@ fn a_message_with_an_impossible_code_or_list_is_named() {
         ),
         (
             "an answer without its last field",
-            parsed::<RouteResponse>(&body(&response)[..2]),
+            parsed::<RouteResponse>(&body(&response)[..3]),
             "ends in the middle",
         ),
+        (
+            "a grant of another version and length",
+            parsed::<RouteResponse>(&[&[0, 1, 1][..], &one_grant[..100]].concat()),
+            "its grant has version 1, this program knows version 2",
+        ),
     ]);
+}
+
+/// The end of a route answer: what stands before the time, and the time.
+fn end(before: &[u8]) -> Vec<u8> {
+    [before, &varint(NOW.0)].concat()
 }
 
 #[test]
@@ -183,17 +244,49 @@ fn a_store_message_that_says_what_cannot_be_is_named() {
     let stored = StoreResponse::Stored(receipt());
     let store = parsed::<StoreRequest>;
     // chunk 3, index 9, code 10 + 4, length_max 1 MiB
-    // chunk 3, index 9, code 10 + 4, length_max 1 MiB
     let tail = [3, 9, 10, 4, 0x80, 0x80, 0x40];
     let with = |to: &[u8]| store(&bent(&put, &tail, to));
+    let lease = |seconds| store(&ending(&put, &varint(LEASE_SECONDS), &varint(seconds)));
+    // What stands around the numbers: a root of ab and a length of 1 MiB, the grant's nonce of 4e.
+    let times = |stored| [&[0x80, 0x80, 0x40][..], &varint(stored)].concat();
+    let life = |seconds| [varint(seconds), vec![0x4e; 16]].concat();
     all_are_named(&[
         ("a grant of version 0", store(&versioned(&put, 1, 0)), "grant has version 0"),
-        ("a grant of version 2", store(&versioned(&put, 1, 2)), "grant has version 2"),
+        ("a grant of version 1", store(&versioned(&put, 1, 1)), "grant has version 1"),
+        ("a grant of version 3", store(&versioned(&page, 1, 3)), "grant has version 3"),
+        ("a grant of version 3, cut", store(&versioned(&put, 1, 3)[..99]), "grant has version 3"),
         (
-            "a receipt of version 2",
-            parsed::<StoreResponse>(&versioned(&stored, 1, 2)),
-            "receipt has version 2",
+            "a receipt of version 1",
+            parsed::<StoreResponse>(&versioned(&stored, 1, 1)),
+            "receipt has version 1, this program knows version 2",
         ),
+        (
+            "a receipt of version 3",
+            parsed::<StoreResponse>(&versioned(&stored, 1, 3)),
+            "receipt has version 3",
+        ),
+        (
+            "a receipt that ends before it begins",
+            parsed::<StoreResponse>(&bent(&stored, &times(NOW.0), &times(UNTIL.0 + 1))),
+            "a receipt from second 1900000001 to 1900000000; 0 seconds to 100 years",
+        ),
+        (
+            "a receipt for more than a century",
+            parsed::<StoreResponse>(&bent(&stored, &varint(UNTIL.0), &varint(1 << 40))),
+            "a receipt from second 1800000000 to 1099511627776",
+        ),
+        (
+            "a grant for more than a day",
+            store(&bent(&put, &life(3600), &life(86_401))),
+            "a grant for 86401 seconds; 1 second to 86400 seconds can be",
+        ),
+        ("a lease of nothing", lease(0), "a lease of 0 seconds; 1 second to 100 years"),
+        (
+            "a lease a second too long",
+            lease(limits::LEASE_SECONDS_MAX + 1),
+            "a lease of 3155760001 seconds; 1 second to 3155760000 seconds",
+        ),
+        ("a lease to the end of time", lease(u64::MAX), "a lease of 584542046091 years"),
         (
             "an index beyond the code",
             with(&[3, 14, 10, 4, 0x80, 0x80, 0x40]),
@@ -246,12 +339,23 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
         parsed::<FetchResponse>(&out)
     };
     let to = |addr: [u8; 4], port: u8| {
-        let addr = [&[1][..], &[3; 32], &[0], &addr, &[port, 0, 0]].concat();
+        let addr = [&[1][..], &[3; 32], &[0], &addr, &[port, 0, 0, 0]].concat();
         parsed::<RouteResponse>(&addr)
     };
-    let held_twice = FetchResponse::Stat { shards: vec![held(0, 1), held(0, 2)], more: false };
-    let twice = bent(&held_twice, &[0, 2, 0x80, 0x80, 0x40], &[0, 1, 0x80, 0x80, 0x40]);
-    let get = FetchRequest::GetShard { key: key(3, 9), first_group: 5 };
+    let list = |shards: &[ShardHeld]| {
+        let stat = FetchResponse::Stat { now: NOW, shards: vec![], more: false };
+        let empty = body(&stat).strip_suffix(&[0, 0]).unwrap().to_vec();
+        let mut out = [empty, vec![shards.len() as u8]].concat();
+        for shard in shards {
+            let shard = FetchResponse::Stat { now: NOW, shards: vec![*shard], more: false };
+            out.extend(&body(&shard).strip_suffix(&[0]).unwrap()[7..]);
+        }
+        parse::<FetchResponse>(&[out, vec![0]].concat())
+    };
+    let rooted = |root: u8| ShardHeld { root: Hash([root; 32]), ..held(0, 1) };
+    // Of two owners, who keep other bytes under the same name.
+    assert!(list(&[rooted(1), rooted(2), held(0, 2)]).is_ok());
+    let get = FetchRequest::GetShard { key: key(3, 9), root: Hash([0xab; 32]), first_group: 5 };
     let fetch = parsed::<FetchRequest>;
     all_are_named(&[
         (
@@ -273,30 +377,51 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
             parsed::<FetchResponse>(&[&[1][..], &varint((1 << 20) + 1)].concat()),
             "page of 1048577 bytes",
         ),
-        ("a shard listed twice", parsed::<FetchResponse>(&twice), "not in ascending order"),
+        ("a shard listed twice", said(list(&[held(0, 1); 2])), "not in ascending order"),
+        ("roots out of order", said(list(&[rooted(2), rooted(1)])), "not in ascending order"),
+        ("shards out of order", said(list(&[held(1, 0), held(0, 1)])), "not in ascending order"),
+        (
+            "a placement page of no bytes",
+            parsed::<FetchResponse>(&[&[4][..], &[7; 32], &[0, 0]].concat()),
+            "a length of 0 bytes",
+        ),
+        (
+            "a placement page one byte too long",
+            parsed::<FetchResponse>(&[&[4][..], &[7; 32], &varint((1 << 20) + 1), &[0]].concat()),
+            "placement page of 1048577 bytes",
+        ),
         ("an address with port 0", to([10, 0, 0, 1], 0), "10.0.0.1:0 cannot be dialled"),
         ("the address 0.0.0.0", to([0; 4], 9), "0.0.0.0:9 cannot be dialled"),
         ("a broadcast address", to([255; 4], 9), "255.255.255.255:9 cannot be dialled"),
         ("a multicast address", to([224, 0, 0, 1], 9), "224.0.0.1:9 cannot be dialled"),
         (
             "a get of a chunk beyond the last",
-            fetch(&ending(&get, &[3, 9, 5], &[0x80, 0x80, 0x40, 9, 5])),
+            fetch(&bent(&get, &[3, 9, 0xab], &[0x80, 0x80, 0x40, 9, 0xab])),
             "chunk number 1048576",
         ),
-        ("a get of index 255", fetch(&ending(&get, &[3, 9, 5], &[3, 255, 5])), "shard index 255"),
+        (
+            "a get of index 255",
+            fetch(&bent(&get, &[3, 9, 0xab], &[3, 255, 0xab])),
+            "shard index 255",
+        ),
         (
             "a get of a group that no shard has",
-            fetch(&ending(&get, &[3, 9, 5], &[&[3, 9][..], &varint(16_384)].concat())),
+            fetch(&ending(&get, &[5], &varint(16_384))),
             "group 16384",
         ),
         (
             "a get of placement page 1024",
-            fetch(&[&[2][..], &locator().0, &[0x80, 0x08]].concat()),
+            fetch(&[&[2][..], &locator().0, &[0x80, 0x08, 1]].concat()),
             "page 1024",
         ),
         (
+            "a route request for nothing",
+            parsed::<RouteRequest>(&[&[0][..], &locator().0, &[1, 0, 0]].concat()),
+            "a lease of 0 seconds",
+        ),
+        (
             "a stat behind index 255",
-            fetch(&[&[3][..], &locator().0, &[1, 0, 255]].concat()),
+            fetch(&[&[3][..], &locator().0, &[0, 1, 0, 255], &[0xab; 32]].concat()),
             "shard index 255",
         ),
     ]);
@@ -314,7 +439,7 @@ fn varint(mut value: u64) -> Vec<u8> {
 
 fn versioned<M: Message>(message: &M, at: usize, version: u8) -> Vec<u8> {
     let mut body = body(message);
-    assert_eq!(body[at], 1, "the version is there");
+    assert_eq!(body[at], 2, "the version is there");
     body[at] = version;
     body
 }
@@ -448,5 +573,93 @@ fn a_blob_comes_together_from_any_pieces() {
         assert_eq!(body.next(&mut reader), Ok(None));
         body.end().unwrap();
         assert!(found.unwrap() == bytes);
+    }
+}
+
+#[test]
+fn an_answer_in_another_version_is_told_as_that_whatever_was_asked() {
+    let newer = |major: u8| [&b"\xffversion"[..], &[major, 0, 0]].concat();
+    all_are_named(&[
+        (
+            "to a route request",
+            parsed::<RouteResponse>(&newer(3)),
+            "the peer speaks version 3 of /pangea/route, this program speaks 2",
+        ),
+        ("to a store request", parsed::<StoreResponse>(&newer(3)), "version 3 of /pangea/store"),
+        (
+            "to a fetch request",
+            parsed::<FetchResponse>(&newer(255)),
+            "version 255 of /pangea/fetch",
+        ),
+        ("to a ping", parsed::<Pong>(&newer(1)), "version 1 of /pangea/ping"),
+        ("cut short", parsed::<StoreResponse>(&newer(3)[..10]), "unknown kind"),
+        (
+            "with more behind it",
+            parsed::<Pong>(&[newer(3), vec![0]].concat()),
+            "ends in the middle",
+        ),
+    ]);
+    for protocol in Protocol::ALL {
+        let ours = other_version(protocol);
+        let mut reader = reader(&ours);
+        let told = reader.message::<Pong>().unwrap_err();
+        let theirs = protocol.version();
+        assert_eq!(told, PeerSent::OtherVersion { protocol: Protocol::Ping, theirs });
+        assert_eq!(reader.buffered(), 0, "it is the whole answer");
+        assert_eq!(protocol.id(), format!("{}/{theirs}.0.0", protocol.family()));
+        assert_eq!(u16::from(theirs.major), VERSION);
+    }
+}
+
+#[test]
+fn every_refusal_says_how_much_and_what_to_do() {
+    let over = |whose| StoreRefusal::OverQuota {
+        whose,
+        used: 200 << 20,
+        limit: 1 << 30,
+        capacity: 10 << 30,
+    };
+    let nothing_known =
+        StoreRefusal::OverQuota { whose: Whose::Peer, used: 0, limit: 0, capacity: 0 };
+    for (refusal, text) in [
+        (
+            over(Whose::Peer),
+            "you have 200 MiB of your 1 GiB there, a tenth of 10 GiB; \
+             its operator can give more: pangea node --allow YOUR_ID",
+        ),
+        (
+            over(Whose::Network),
+            "your network has 200 MiB of its 1 GiB there, a tenth of 10 GiB; use another network, \
+             or its operator can give you more: pangea node --allow YOUR_ID",
+        ),
+        (
+            nothing_known,
+            "you have 0 bytes of your 0 bytes there; \
+             its operator can give more: pangea node --allow YOUR_ID",
+        ),
+        (
+            StoreRefusal::NotAccepting,
+            "it keeps nothing for you; its operator can allow it: pangea node --allow YOUR_ID",
+        ),
+        (
+            StoreRefusal::OverGrant { limit: 3 << 19 },
+            "the grant is for 1.5 MiB in all and this would be more; ask for a larger one",
+        ),
+        (StoreRefusal::TooLong { limit: 1 << 20 }, "it takes at most 1 MiB of this and got more"),
+        (
+            StoreRefusal::LeaseTooLong { limit: 1826 * 86_400 },
+            "it keeps nothing for longer than 5 years; ask for a shorter lease",
+        ),
+        (
+            StoreRefusal::Full { capacity: 10 << 30 },
+            "all of its 10 GiB are taken; try elsewhere, \
+             or its operator can give more: pangea node --capacity SIZE",
+        ),
+        (
+            StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Over)),
+            "the grant is over by its holder's clock; ask for a new one",
+        ),
+    ] {
+        assert_eq!(refusal.to_string(), text);
     }
 }

@@ -185,8 +185,8 @@ fn no_debug_display_or_error_shows_a_key() {
     ];
     let mut entropy = Entropy::new([1; 32]);
     let label = Some(Label::new("name").unwrap());
-    let object = Object { label, chunks: vec![chunk(2, 1, 1000)] };
-    let writer = ManifestWriter::new(&read(), &mut entropy);
+    let object = Object { label, owner: Some(owner()), chunks: vec![chunk(2, 1, 1000)] };
+    let writer = ManifestWriter::new(&read(), Some(owner()), &mut entropy);
     let sealed = seal_manifest(&object, &read(), &mut entropy).unwrap();
     let reader = ManifestReader::root(&sealed.root, sealed.id, &verify).unwrap();
     shown.push(format!("{writer:?} {reader:?} {sealed:?}"));

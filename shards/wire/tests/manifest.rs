@@ -46,7 +46,7 @@ fn walked(
 
 fn round_trip(chunks: u32, plaintext_bytes: u64, pages_below_root: usize) {
     let chunk_of = |number: u32| chunk(10, 4, plaintext_bytes - u64::from(number % 1000));
-    let mut writer = ManifestWriter::new(&read_key(), &mut entropy());
+    let mut writer = ManifestWriter::new(&read_key(), Some(owner()), &mut entropy());
     let mut stored = BTreeMap::new();
     for number in 0..chunks {
         if let Some(page) = writer.push(&chunk_of(number)).unwrap() {
@@ -81,7 +81,7 @@ fn a_tebibyte_fits_pages_that_the_root_lists() {
 
 #[test]
 fn an_empty_object_is_one_empty_chunk() {
-    let object = Object { label: None, chunks: vec![chunk(1, 0, 0)] };
+    let object = Object { label: None, owner: Some(owner()), chunks: vec![chunk(1, 0, 0)] };
     let sealed = seal_manifest(&object, &read_key(), &mut entropy()).unwrap();
     let reader = ManifestReader::root(&sealed.root, sealed.id, &read_key().verify_key()).unwrap();
     assert_eq!((reader.plaintext_bytes(), reader.chunk_count()), (0, 1));
@@ -91,7 +91,7 @@ fn an_empty_object_is_one_empty_chunk() {
 #[test]
 fn what_cannot_be_sealed_is_said() {
     let seal = |chunks| {
-        let object = Object { label: None, chunks };
+        let object = Object { label: None, owner: Some(owner()), chunks };
         seal_manifest(&object, &read_key(), &mut entropy()).unwrap_err()
     };
     assert_eq!(seal(vec![]), SealFailed::NoChunks);
@@ -101,7 +101,7 @@ fn what_cannot_be_sealed_is_said() {
 
 #[test]
 fn one_chunk_more_than_the_most_is_refused() {
-    let mut writer = ManifestWriter::new(&read_key(), &mut entropy());
+    let mut writer = ManifestWriter::new(&read_key(), Some(owner()), &mut entropy());
     let chunk = chunk(1, 0, 1);
     for _ in 0..limits::CHUNKS_MAX {
         writer.push(&chunk).unwrap();
@@ -113,7 +113,11 @@ fn one_chunk_more_than_the_most_is_refused() {
 
 #[test]
 fn a_manifest_that_is_not_the_links_is_refused() {
-    let object = Object { label: Some(Label::new("n").unwrap()), chunks: vec![chunk(2, 1, 1000)] };
+    let object = Object {
+        label: Some(Label::new("n").unwrap()),
+        owner: Some(owner()),
+        chunks: vec![chunk(2, 1, 1000)],
+    };
     let sealed = seal_manifest(&object, &read_key(), &mut entropy()).unwrap();
     let verify = read_key().verify_key();
     let open = |bytes: &[u8], id: ManifestId| ManifestReader::root(bytes, id, &verify);
@@ -127,7 +131,8 @@ fn a_manifest_that_is_not_the_links_is_refused() {
     assert_eq!(error(&[]), ManifestInvalid::TooShort);
     assert_eq!(error(&[1; 16]), ManifestInvalid::TooShort);
     assert_eq!(error(&[1; 17]), ManifestInvalid::Key);
-    assert_eq!(error(&[2; 100]), ManifestInvalid::Version(2));
+    assert_eq!(error(&[2; 100]), ManifestInvalid::Key);
+    assert_eq!(error(&[3; 100]), ManifestInvalid::Version(3));
     let other = ReadKey(Secret::new([1; 32])).verify_key();
     let wrong = ManifestReader::root(&sealed.root, sealed.id, &other).unwrap_err();
     assert!(!wrong.blames_holder() && wrong == ManifestInvalid::Key);
@@ -145,7 +150,11 @@ fn a_manifest_that_is_not_the_links_is_refused() {
 
 #[test]
 fn a_page_one_byte_over_its_limit_is_refused_before_anything_else() {
-    let object = Object { label: None, chunks: (0..640).map(|_| chunk(10, 4, 1000)).collect() };
+    let object = Object {
+        label: None,
+        owner: Some(owner()),
+        chunks: (0..640).map(|_| chunk(10, 4, 1000)).collect(),
+    };
     let sealed = seal_manifest(&object, &read_key(), &mut entropy()).unwrap();
     let verify = read_key().verify_key();
     let reader = ManifestReader::root(&sealed.root, sealed.id, &verify).unwrap();
@@ -158,7 +167,7 @@ fn a_page_one_byte_over_its_limit_is_refused_before_anything_else() {
 
 #[test]
 fn two_manifests_of_one_object_have_nothing_in_common() {
-    let object = Object { label: None, chunks: vec![chunk(2, 1, 1000)] };
+    let object = Object { label: None, owner: Some(owner()), chunks: vec![chunk(2, 1, 1000)] };
     let mut entropy = entropy();
     let one = seal_manifest(&object, &read_key(), &mut entropy).unwrap();
     let two = seal_manifest(&object, &read_key(), &mut entropy).unwrap();
@@ -173,7 +182,7 @@ fn two_manifests_of_one_object_have_nothing_in_common() {
 fn the_length_of_a_name_does_not_show() {
     let lengths = ["a", "a name of some length.tar.gz"].map(|name| {
         let label = Some(Label::new(name).unwrap());
-        let object = Object { label, chunks: vec![chunk(2, 1, 1000)] };
+        let object = Object { label, owner: Some(owner()), chunks: vec![chunk(2, 1, 1000)] };
         seal_manifest(&object, &read_key(), &mut entropy()).unwrap().root.len()
     });
     assert_eq!(lengths[0], lengths[1]);
@@ -203,9 +212,14 @@ proptest! {
     fn any_object_reads_back(
         shapes in prop::collection::vec((1u8..20, 0u8..10, 1u64..1 << 24), 1..200),
         name in prop::option::of("[a-z]{1,255}"),
+        owned: bool,
     ) {
         let chunks: Vec<_> = shapes.into_iter().map(|(k, m, bytes)| chunk(k, m, bytes)).collect();
-        let object = Object { label: name.map(|n| Label::cleaned(&n)), chunks };
+        let object = Object {
+            label: name.map(|n| Label::cleaned(&n)),
+            owner: owned.then(owner),
+            chunks,
+        };
         let sealed = seal_manifest(&object, &read_key(), &mut entropy()).unwrap();
         let stored: BTreeMap<_, _> =
             sealed.pages.iter().map(|page| (page.hash, page.bytes.clone())).collect();
@@ -217,5 +231,6 @@ proptest! {
         let reader = ManifestReader::root(&sealed.root, sealed.id, &verify).unwrap();
         prop_assert_eq!(reader.plaintext_bytes(), object.plaintext_bytes());
         prop_assert_eq!(reader.label(&read_key()).unwrap(), object.label);
+        prop_assert_eq!(reader.owner(), object.owner);
     }
 }

@@ -30,27 +30,40 @@ fn parse_all(bytes: &[u8]) {
 /// Bodies of one message of every shape.
 fn bodies() -> Vec<Vec<u8>> {
     let refusal = Some(StoreRefusal::BadGrant(AuthRefused::Proof));
-    let stat = FetchResponse::Stat { shards: vec![held(0, 1), held(2, 0)], more: false };
+    let shards = vec![held(0, 1), held(2, 0)];
+    let stat = FetchResponse::Stat { now: NOW, shards, more: false };
     let begins = ShardBegins { length: 99_999, root: Hash([7; 32]), first_group: 6 };
-    let after = Some((ChunkNumber(5), ShardIndex(1)));
+    let root = Hash([8; 32]);
+    let (of, after) = (Some(owner()), Some((ChunkNumber(5), ShardIndex(1), root)));
+    let (locator, lease_seconds, now) = (locator(), LEASE_SECONDS, NOW);
+    let placement = |whose| body(&FetchRequest::GetPlacement { locator, page: 3, whose });
+    let (peers, grants) = (vec![peer_addr(7); 3], vec![grant(); 2]);
+    let (whose, used, limit, capacity) = (Whose::Peer, 1, 1 << 30, 1 << 40);
+    let over = StoreRefusal::OverQuota { whose, used, limit, capacity };
     vec![
-        body(&RouteRequest::FindRoutes { locator: locator(), bytes: 1 << 40, lease: NOW }),
-        body(&RouteResponse { peers: vec![peer_addr(7); 3], grants: vec![grant(); 2], refusal }),
+        body(&RouteRequest::FindRoutes { locator, bytes: 1 << 40, lease_seconds, now }),
+        body(&RouteResponse { peers, grants, refusal, now }),
         body(&StoreRequest::PutShard(shard_header())),
         body(&StoreRequest::PutManifest(manifest_header())),
         body(&StoreRequest::PutPlacement(placement_header())),
         body(&StoreTrailer { root: Hash([1; 32]), length: 77 }),
         body(&StoreResponse::Stored(receipt())),
         body(&StoreResponse::Refused(StoreRefusal::TooLong { limit: 5 })),
-        body(&FetchRequest::GetShard { key: key(1, 2), first_group: 3 }),
-        body(&FetchRequest::GetManifest { locator: locator(), page: Hash([8; 32]) }),
-        body(&FetchRequest::GetPlacement { locator: locator(), page: 3 }),
-        body(&FetchRequest::Stat { locator: locator(), after }),
+        body(&StoreResponse::Refused(over)),
+        body(&FetchRequest::GetShard { key: key(1, 2), root, first_group: 3 }),
+        body(&FetchRequest::GetManifest { locator, page: root }),
+        placement(PlacementOf::Owner(owner())),
+        placement(PlacementOf::First),
+        placement(PlacementOf::Behind(owner())),
+        body(&FetchRequest::Stat { locator, owner: None, after: None }),
+        body(&FetchRequest::Stat { locator, owner: of, after }),
         body(&FetchResponse::Shard(begins)),
         body(&FetchResponse::Blob { length: 1 << 20 }),
+        body(&FetchResponse::Placement { owner: owner(), length: 1 << 20, more: true }),
         body(&stat),
         body(&Ping { nonce: [1; 16] }),
-        body(&Pong { nonce: [1; 16], version: 1, capacity_bytes: u64::MAX, used_bytes: 0 }),
+        body(&Pong { nonce: [1; 16], version: 2, capacity_bytes: u64::MAX, used_bytes: 0, now }),
+        other_version(Protocol::Fetch)[4..].to_vec(),
     ]
 }
 
@@ -73,42 +86,51 @@ fn every_single_bit_flip_of_every_message_is_read_or_refused() {
 fn the_largest_message_of_each_kind_is_within_its_limit() {
     let addr = PeerAddr { peer: PeerId([1; 32]), addr: "[2001:db8::1]:65535".parse().unwrap() };
     let mut grant = grant();
-    (grant.bytes_max, grant.expires) = (u64::MAX, UnixTime(u64::MAX));
-    let refusal = Some(StoreRefusal::OverQuota { limit: u64::MAX });
+    (grant.bytes_max, grant.issued) = (u64::MAX, UnixTime(u64::MAX));
+    grant.lifetime_seconds = limits::GRANT_LIFETIME_MAX.as_secs();
+    let (whose, most, now) = (Whose::Network, u64::MAX, UnixTime(u64::MAX));
+    let over = StoreRefusal::OverQuota { whose, used: most, limit: most, capacity: most };
+    body(&StoreResponse::Refused(over));
+    let refusal = Some(over);
     let grants = vec![grant.clone(); limits::GRANTS_MAX];
-    body(&RouteResponse { peers: vec![addr; limits::PEERS_MAX], grants, refusal });
+    body(&RouteResponse { peers: vec![addr; limits::PEERS_MAX], grants, refusal, now });
     let mut header = shard_header();
     header.auth.grant = grant;
-    (header.length_max, header.lease) = (limits::SHARD_BYTES_MAX, UnixTime(u64::MAX));
+    (header.length_max, header.lease_seconds) =
+        (limits::SHARD_BYTES_MAX, limits::LEASE_SECONDS_MAX);
     (header.key.chunk.0, header.key.index.0) = (limits::CHUNKS_MAX - 1, 254);
     header.code = Code::new(200, 55).unwrap();
     body(&StoreRequest::PutShard(header));
     let mut receipt = receipt();
     (receipt.chunk.0, receipt.index.0) = (limits::CHUNKS_MAX - 1, 254);
-    (receipt.length, receipt.lease) = (limits::SHARD_BYTES_MAX, UnixTime(u64::MAX));
+    (receipt.length, receipt.until) = (limits::SHARD_BYTES_MAX, now);
+    receipt.stored = Some(UnixTime(u64::MAX - limits::LEASE_SECONDS_MAX));
     body(&StoreResponse::Stored(receipt));
     let last = limits::CHUNKS_MAX - limits::STAT_SHARDS_MAX as u32;
     let length = limits::SHARD_BYTES_MAX;
-    let shard = |n| ShardHeld { length, lease: UnixTime(u64::MAX), ..held(last + n, 254) };
+    let shard = |n| ShardHeld { length, until: now, ..held(last + n, 254) };
     let shards: Vec<ShardHeld> = (0..limits::STAT_SHARDS_MAX as u32).map(shard).collect();
-    let stat = FetchResponse::Stat { shards: shards.clone(), more: true };
+    let stat = FetchResponse::Stat { now, shards: shards.clone(), more: true };
     assert_eq!(parse::<FetchResponse>(&body(&stat)), Ok(stat));
-    let one_more = FetchResponse::Stat { shards: [vec![held(0, 0)], shards].concat(), more: true };
+    let shards = [vec![held(0, 0)], shards].concat();
+    let one_more = FetchResponse::Stat { now, shards, more: true };
     assert!(matches!(one_more.check(), Err(Wrong::TooMany { count: 1025, .. })));
-    body(&Pong {
-        nonce: [9; 16],
-        version: u16::MAX,
-        capacity_bytes: u64::MAX,
-        used_bytes: u64::MAX,
-    });
-    let bytes = u64::MAX;
-    body(&RouteRequest::FindRoutes { locator: locator(), bytes, lease: UnixTime(u64::MAX) });
+    let (nonce, version) = ([9; 16], u16::MAX);
+    body(&Pong { nonce, version, capacity_bytes: most, used_bytes: most, now });
+    let (locator, lease_seconds) = (locator(), limits::LEASE_SECONDS_MAX);
+    body(&RouteRequest::FindRoutes { locator, bytes: most, lease_seconds, now });
+    let key =
+        ShardKey { locator, chunk: ChunkNumber(limits::CHUNKS_MAX - 1), index: ShardIndex(254) };
+    let root = Hash([1; 32]);
+    body(&FetchRequest::GetShard { key, root, first_group: 16_383 });
+    let (owner, after) = (Some(owner()), Some((key.chunk, key.index, root)));
+    body(&FetchRequest::Stat { locator, owner, after });
 }
 
 #[test]
 #[should_panic(expected = "we made a route response that cannot be: 65 grants")]
 fn a_message_of_ours_over_its_limit_is_a_bug() {
-    frame(&RouteResponse { peers: vec![], grants: vec![grant(); 65], refusal: None });
+    frame(&RouteResponse { peers: vec![], grants: vec![grant(); 65], refusal: None, now: NOW });
 }
 
 #[test]
@@ -171,7 +193,7 @@ proptest! {
         let mut stream = reader(&bytes);
         let _ = stream.protocol();
         let _ = stream.message::<StoreRequest>();
-        let _ = PlacementPage::parse(&bytes, locator());
+        let _ = PlacementPage::parse(&bytes, locator(), owner());
         let id = ManifestId(Hash::of(&bytes).0);
         prop_assert!(ManifestReader::root(&bytes, id, &read_key().verify_key()).is_err());
         let mut put = PutBody::new(1 << 20);
@@ -181,10 +203,10 @@ proptest! {
 
     #[test]
     fn mutated_messages_are_read_or_refused(
-        which in 0usize..17,
+        which in any::<prop::sample::Index>(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
     ) {
-        let mut body = bodies()[which].clone();
+        let mut body = which.get(&bodies()).clone();
         for (at, byte, how) in edits {
             if body.is_empty() {
                 continue;
@@ -249,22 +271,27 @@ proptest! {
 
     #[test]
     fn any_message_reads_back(
-        bytes_max: u64, time: u64, hash: [u8; 32], nonce: [u8; 16],
+        bytes_max: u64, time in 0..=u64::MAX - limits::LEASE_SECONDS_MAX, hash: [u8; 32], nonce: [u8; 16],
         port in 1u16.., bytes in 1u64..=256 << 20,
         chunk in 0u32..1 << 20, index in 0u8..255,
+        lease_seconds in 1..=limits::LEASE_SECONDS_MAX, lifetime in 0u64..=86_400,
     ) {
         let locator = Locator(hash);
         let key = ShardKey { locator, chunk: ChunkNumber(chunk), index: ShardIndex(index) };
         let holder = identity(5);
-        let expires = UnixTime(time);
-        let grant = Grant::issue(&holder, PeerId(hash), locator, bytes_max, expires, nonce);
-        let receipt = Receipt::issue(&holder, key, Hash(hash), bytes, UnixTime(time));
+        let (now, until) = (UnixTime(time), UnixTime(time + lease_seconds));
+        let (origin, root) = (PeerId(hash), Hash(hash));
+        let grant = Grant::issue(&holder, origin, locator, bytes_max, now, lifetime, nonce);
+        prop_assert_eq!(grant.verify_signed(holder.peer(), origin, locator), Ok(()));
+        prop_assert_eq!(grant.is_over(now), lifetime == 0);
+        let receipt = Receipt::issue(&holder, origin, key, root, bytes, now, until);
         prop_assert_eq!(receipt.verify(), Ok(()));
+        prop_assert!(receipt.gives(lease_seconds) && !receipt.gives(lease_seconds + 1));
         let code = Code::new(index + 1, 0).unwrap();
         let auth = AuthChallenge::new(&identity(6), grant.clone(), &hash);
-        let header = ShardHeader { auth, key, code, length_max: bytes, lease: UnixTime(time) };
+        let header = ShardHeader { auth, key, code, length_max: bytes, lease_seconds };
         let first_group = ((bytes - 1) / 16_384) as u32;
-        let begins = ShardBegins { length: bytes, root: Hash(hash), first_group };
+        let begins = ShardBegins { length: bytes, root, first_group };
         let peers = vec![peer_addr(port)];
         macro_rules! reads_back { ($($message:expr),* $(,)?) => { $(
             let message = $message;
@@ -272,13 +299,17 @@ proptest! {
             prop_assert_eq!(read, Ok(Some(message)));
         )* } }
         reads_back!(
-            RouteResponse { peers, grants: vec![grant], refusal: None },
+            RouteRequest::FindRoutes { locator, bytes: bytes_max, lease_seconds, now },
+            RouteResponse { peers, grants: vec![grant], refusal: None, now },
             StoreRequest::PutShard(header),
             StoreResponse::Stored(receipt),
-            StoreTrailer { root: Hash(hash), length: bytes },
-            FetchRequest::GetShard { key, first_group },
+            StoreTrailer { root, length: bytes },
+            FetchRequest::GetShard { key, root, first_group },
+            FetchRequest::GetPlacement { locator, page: 5, whose: PlacementOf::Behind(origin) },
+            FetchRequest::Stat { locator, owner: Some(origin), after: Some((key.chunk, key.index, root)) },
+            FetchResponse::Placement { owner: origin, length: 9, more: port.is_multiple_of(2) },
             FetchResponse::Shard(begins),
-            Pong { nonce, version: port, capacity_bytes: bytes_max, used_bytes: time },
+            Pong { nonce, version: port, capacity_bytes: bytes_max, used_bytes: time, now },
         );
     }
 }

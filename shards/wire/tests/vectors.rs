@@ -35,62 +35,79 @@ fn message<M: Message + PartialEq + std::fmt::Debug>(name: &str, message: &M) {
 #[test]
 fn every_message_is_what_the_format_document_says() {
     agrees("preamble", &preamble(Protocol::Store));
-    let bytes = 1_048_576;
-    let lease = UnixTime(1_900_000_000);
-    message("find-routes", &RouteRequest::FindRoutes { locator: locator(), bytes, lease });
+    agrees("other-version", &other_version(Protocol::Store));
+    let (bytes, lease_seconds, now) = (1_048_576, LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator: locator(), bytes, lease_seconds, now };
+    message("find-routes", &find);
     let v6 = PeerAddr { peer: PeerId([4; 32]), addr: "[2001:db8::7]:443".parse().unwrap() };
     let peers = vec![peer_addr(9090), v6];
-    message("route-response", &RouteResponse { peers, grants: vec![grant()], refusal: None });
+    message("route-response", &RouteResponse { peers, grants: vec![grant()], refusal: None, now });
     message("put-shard", &StoreRequest::PutShard(shard_header()));
     message("put-manifest", &StoreRequest::PutManifest(manifest_header()));
     message("put-placement", &StoreRequest::PutPlacement(placement_header()));
     message("trailer", &StoreTrailer { root: Hash([0xab; 32]), length: 1_048_576 });
     message("stored", &StoreResponse::Stored(receipt()));
     message("blob-stored", &StoreResponse::BlobStored);
-    let over = StoreRefusal::OverQuota { limit: 300 };
+    let (whose, capacity) = (Whose::Network, 10 << 30);
+    let over = StoreRefusal::OverQuota { whose, used: 200 << 20, limit: 1 << 30, capacity };
     message("refused-over-quota", &StoreResponse::Refused(over));
-    let expired = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Expired));
-    message("refused-grant-expired", &StoreResponse::Refused(expired));
-    message("get-shard", &FetchRequest::GetShard { key: key(3, 9), first_group: 5 });
+    let over = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Over));
+    message("refused-grant-over", &StoreResponse::Refused(over));
+    let long = StoreRefusal::LeaseTooLong { limit: 157_766_400 };
+    message("refused-lease-too-long", &StoreResponse::Refused(long));
+    let root = Hash([0xab; 32]);
+    message("get-shard", &FetchRequest::GetShard { key: key(3, 9), root, first_group: 5 });
     let page = Hash([0x1d; 32]);
     message("get-manifest", &FetchRequest::GetManifest { locator: locator(), page });
-    message("get-placement", &FetchRequest::GetPlacement { locator: locator(), page: 2 });
-    let after = Some((ChunkNumber(3), ShardIndex(9)));
-    message("stat", &FetchRequest::Stat { locator: locator(), after });
-    let begins = ShardBegins { length: 1_048_576, root: Hash([0xab; 32]), first_group: 5 };
+    let locator = locator();
+    for (name, whose) in [
+        ("get-placement-of", PlacementOf::Owner(owner())),
+        ("get-placement-first", PlacementOf::First),
+        ("get-placement-behind", PlacementOf::Behind(owner())),
+    ] {
+        message(name, &FetchRequest::GetPlacement { locator, page: 2, whose });
+    }
+    message("stat", &FetchRequest::Stat { locator, owner: None, after: None });
+    let (of, after) = (Some(owner()), Some((ChunkNumber(3), ShardIndex(9), root)));
+    message("stat-of-after", &FetchRequest::Stat { locator, owner: of, after });
+    let begins = ShardBegins { length: 1_048_576, root, first_group: 5 };
     message("shard-begins", &FetchResponse::Shard(begins));
     message("blob", &FetchResponse::Blob { length: 65_536 });
-    message("stat-response", &FetchResponse::Stat { shards: vec![held(3, 9)], more: true });
+    let placement = FetchResponse::Placement { owner: owner(), length: 65_536, more: true };
+    message("placement-begins", &placement);
+    message("stat-response", &FetchResponse::Stat { now, shards: vec![held(3, 9)], more: true });
     message("not-held", &FetchResponse::Refused(FetchRefusal::NotHeld));
     message("ping", &Ping { nonce: [0x4e; 16] });
     let (capacity_bytes, used_bytes) = (1 << 40, 300);
-    message("pong", &Pong { nonce: [0x4e; 16], version: 1, capacity_bytes, used_bytes });
+    message("pong", &Pong { nonce: [0x4e; 16], version: VERSION, capacity_bytes, used_bytes, now });
 }
 
 #[test]
 fn every_refusal_has_the_number_that_the_format_document_gives_it() {
-    let limit = 1;
+    let (limit, used, capacity) = (1, 2, 3);
     let grant = |cause| StoreRefusal::BadGrant(AuthRefused::Grant(cause));
     let store = [
         (StoreRefusal::NotAccepting, "00"),
-        (StoreRefusal::OverQuota { limit }, "0101"),
+        (StoreRefusal::OverQuota { whose: Whose::Peer, used, limit, capacity }, "0100020103"),
+        (StoreRefusal::OverQuota { whose: Whose::Network, used, limit, capacity }, "0101020103"),
         (grant(GrantRefused::Version), "020000"),
         (grant(GrantRefused::Holder), "020001"),
         (grant(GrantRefused::Origin), "020002"),
         (grant(GrantRefused::Locator), "020003"),
-        (grant(GrantRefused::Expired), "020004"),
+        (grant(GrantRefused::Over), "020004"),
         (grant(GrantRefused::Signature), "020005"),
         (StoreRefusal::BadGrant(AuthRefused::Proof), "0201"),
         (StoreRefusal::OverGrant { limit }, "0301"),
         (StoreRefusal::RootMismatch, "04"),
         (StoreRefusal::TooLong { limit }, "0501"),
-        (StoreRefusal::BadRequest, "06"),
-        (StoreRefusal::Full, "07"),
-        (StoreRefusal::Busy, "08"),
-        (StoreRefusal::AlreadyHeldDifferent, "09"),
-        (StoreRefusal::TooSlow, "0a"),
-        (StoreRefusal::Stopping, "0b"),
-        (StoreRefusal::Internal, "0c"),
+        (StoreRefusal::LeaseTooLong { limit }, "0601"),
+        (StoreRefusal::BadRequest, "07"),
+        (StoreRefusal::Full { capacity }, "0803"),
+        (StoreRefusal::Busy, "09"),
+        (StoreRefusal::AlreadyHeldDifferent, "0a"),
+        (StoreRefusal::TooSlow, "0b"),
+        (StoreRefusal::Stopping, "0c"),
+        (StoreRefusal::Internal, "0d"),
     ];
     for (refusal, code) in store {
         assert_eq!(hex(&body(&StoreResponse::Refused(refusal))), format!("02{code}"), "{refusal}");
@@ -112,22 +129,21 @@ fn every_refusal_has_the_number_that_the_format_document_gives_it() {
 #[test]
 fn manifest_placement_and_link_are_what_the_format_document_says() {
     let label = Some(Label::new("report.pdf").unwrap());
-    let object = Object { label, chunks: vec![chunk(1, 1, 100_000)] };
+    let object = Object { label, owner: Some(owner()), chunks: vec![chunk(1, 1, 100_000)] };
     let sealed = seal_manifest(&object, &read_key(), &mut Entropy::new([9; 32])).unwrap();
     agrees("manifest-root", &sealed.root);
     agrees("manifest-id", &sealed.id.0);
-    let read = unhex(&vector("manifest-root"));
-    let reader = ManifestReader::root(&read, sealed.id, &read_key().verify_key()).unwrap();
-    assert_eq!(reader.label(&read_key()).unwrap(), object.label);
+    reads_as("manifest-root", sealed.id, &object);
 
     let mut placement = Placement::new(locator());
     placement.add(receipt(), None).unwrap();
-    let seen = PeerAddr { peer: receipt().holder, addr: "192.0.2.7:9090".parse().unwrap() };
-    let pages = placement.pages(&[seen]);
+    let seen = seen();
+    let pages = placement.pages(owner(), &[seen]);
     assert_eq!(pages.len(), 1);
     agrees("placement-page", &pages[0]);
-    let page = PlacementPage::parse(&unhex(&vector("placement-page")), locator()).unwrap();
-    assert_eq!(page.receipts, [receipt()]);
+    let page = unhex(&vector("placement-page"));
+    let page = PlacementPage::parse(&page, locator(), owner()).unwrap();
+    assert_eq!((page.receipts, page.owner), (vec![receipt()], Some(owner())));
     assert_eq!(page.holders, [seen]);
 
     assert_eq!(vector("read-link"), *link().reveal());
@@ -137,6 +153,72 @@ fn manifest_placement_and_link_are_what_the_format_document_says() {
     assert_eq!(parsed.manifest, link().manifest);
     assert_eq!(parsed.hints(), link().hints());
     assert_eq!(parsed.read_key().unwrap().0.expose(), read_key().0.expose());
+}
+
+/// Where the holder of the vectors was seen.
+fn seen() -> PeerAddr {
+    PeerAddr { peer: receipt().holder, addr: "192.0.2.7:9090".parse().unwrap() }
+}
+
+/// The root page of a vector says this of its object.
+fn reads_as(name: &str, id: ManifestId, object: &Object) {
+    let read = unhex(&vector(name));
+    let reader = ManifestReader::root(&read, id, &read_key().verify_key()).unwrap();
+    assert_eq!(reader.label(&read_key()).unwrap(), object.label);
+    assert_eq!(reader.owner(), object.owner);
+    let Contents::Chunks { entries, .. } = reader.top() else { panic!("one chunk needs no page") };
+    assert_eq!(entries, &object.chunks);
+}
+
+#[test]
+fn manifests_and_placement_pages_of_version_1_are_still_read() {
+    let label = Some(Label::new("report.pdf").unwrap());
+    let object = Object { label, owner: None, chunks: vec![chunk(1, 1, 100_000)] };
+    let id = unhex(&vector("manifest-id-1")).try_into().unwrap();
+    reads_as("manifest-root-1", ManifestId(id), &object);
+
+    let page = unhex(&vector("placement-page-1"));
+    // Whoever it was stored by: it does not say.
+    for stored_by in [owner(), identity(9).peer()] {
+        let page = PlacementPage::parse(&page, locator(), stored_by).unwrap();
+        assert_eq!((page.number, page.pages, page.owner), (0, 1, None));
+        assert_eq!(page.holders, [seen()]);
+        let [old] = &page.receipts[..] else { panic!("one receipt") };
+        let Receipt { root, length, .. } = receipt();
+        assert_eq!((old.key(), old.root, old.length), (key(3, 9), root, length));
+        assert_eq!((old.version, old.owner, old.stored, old.until), (1, None, None, UNTIL));
+        assert_eq!(old.verify(), Ok(()), "its signature is of version 1");
+        assert!(!old.gives(0), "nobody knows for how long it was promised");
+        let mut placement = Placement::of_owner(locator(), owner());
+        assert_eq!(placement.add(old.clone(), None), Ok(Added::New));
+        assert_eq!(placement.add(receipt(), None), Ok(Added::Renewed), "the owner's comes first");
+    }
+}
+
+#[test]
+fn all_else_of_version_1_is_refused_by_the_name_of_its_version() {
+    let old = said(reader(unhex(&vector("preamble-1"))).protocol());
+    assert_eq!(old, "the peer speaks version 1 of /pangea/store, this program speaks 2");
+    let stored = unhex(&vector("stored-1"));
+    let put = unhex(&vector("put-shard-1"));
+    let routes = unhex(&vector("route-response-1"));
+    all_are_named(&[
+        (
+            "a receipt",
+            said(reader(stored).message::<StoreResponse>()),
+            "its receipt has version 1, this program knows version 2",
+        ),
+        (
+            "a grant that is used",
+            said(reader(put).message::<StoreRequest>()),
+            "its grant has version 1, this program knows version 2",
+        ),
+        (
+            "a grant that is given",
+            said(reader(routes).message::<RouteResponse>()),
+            "its grant has version 1, this program knows version 2",
+        ),
+    ]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Pages that only the maker of a link could have made wrong, and every depth with few chunks.
 
-use pangea_base::{Code, Entropy, ManifestId, ReadKey, Secret};
+use pangea_base::{Code, Entropy, ManifestId, PeerId, ReadKey, Secret};
 
 use super::seal::SALT_BYTES;
 use super::write::Budget;
 use super::*;
 use crate::{codec, shard_bytes};
+
+const OWNER: PeerId = PeerId([0x0e; 32]);
 
 fn key() -> ReadKey {
     ReadKey(Secret::new([0x52; 32]))
@@ -36,16 +38,26 @@ fn open(root: &RootParts) -> Result<ManifestReader, ManifestInvalid> {
 }
 
 fn open_bytes(mut page: Vec<u8>) -> Result<ManifestReader, ManifestInvalid> {
-    let sealer = seal::PageSealer::new(&key().verify_key(), [5; SALT_BYTES]);
-    sealer.seal(Level::Root, 0, &mut page);
-    let bytes = [&[1][..], &[5; SALT_BYTES], &page].concat();
+    open_version(seal::VERSION, seal::VERSION, &mut page)
+}
+
+/// The same with this version in front, sealed as one of that version.
+fn open_version(
+    said: u8,
+    sealed_as: u8,
+    page: &mut Vec<u8>,
+) -> Result<ManifestReader, ManifestInvalid> {
+    let sealer = seal::PageSealer::new(&key().verify_key(), sealed_as, [5; SALT_BYTES]);
+    sealer.seal(Level::Root, 0, page);
+    let bytes = [&[said][..], &[5; SALT_BYTES], page].concat();
     ManifestReader::root(&bytes, ManifestId(Hash::of(&bytes).0), &key().verify_key())
 }
 
 fn root_of(chunks: Vec<ChunkParts>) -> RootParts {
     let plaintext_bytes = chunks.iter().map(|c| c.plaintext_bytes).sum();
     let chunk_count = chunks.len() as u32;
-    RootParts { plaintext_bytes, chunk_count, label: None, body: RootBody::Chunks(chunks) }
+    let (label, owner, body) = (None, Some(OWNER), RootBody::Chunks(chunks));
+    RootParts { plaintext_bytes, chunk_count, label, owner, body }
 }
 
 type Case = (&'static str, RootParts, ManifestInvalid);
@@ -124,7 +136,7 @@ fn a_list_that_its_maker_got_wrong_is_refused_and_blames_no_holder() {
             plaintext_bytes,
         };
         let body = RootBody::Leaves(counts.iter().map(page).collect());
-        RootParts { plaintext_bytes, chunk_count, label: None, body }
+        RootParts { plaintext_bytes, chunk_count, label: None, owner: None, body }
     };
     use ManifestInvalid as Is;
     assert!(CHUNKS_MAX as usize == CHUNK_LIST_MAX && Code::SHARDS_MAX == 255);
@@ -180,9 +192,35 @@ fn a_root_with_more_in_it_than_its_fields_is_refused() {
 }
 
 #[test]
+fn a_root_of_version_1_has_no_owner_and_none_passes_for_the_other() {
+    let new = codec::encode(&root_of(vec![parts(1000)]));
+    let RootParts { plaintext_bytes, chunk_count, label, body, .. } = root_of(vec![parts(1000)]);
+    let old = codec::encode(&OldRootParts { plaintext_bytes, chunk_count, label, body });
+    let (old_version, version) = (seal::VERSION_OLD, seal::VERSION);
+    let read = open_version(old_version, old_version, &mut old.clone()).unwrap();
+    assert_eq!((read.owner(), read.plaintext_bytes()), (None, 1000));
+    let read = open_version(version, version, &mut new.clone()).unwrap();
+    assert_eq!(read.owner(), Some(OWNER));
+    let relabelled = [
+        open_version(old_version, version, &mut new.clone()),
+        open_version(version, old_version, &mut old.clone()),
+    ];
+    for opened in relabelled {
+        assert_eq!(opened.unwrap_err(), ManifestInvalid::Key);
+    }
+    // Sealed so on purpose: each has the form of its version.
+    assert!(open_version(old_version, old_version, &mut new.clone()).is_err());
+    assert!(open_version(version, version, &mut old.clone()).is_err());
+    for other in [0, 3, 255] {
+        let opened = open_version(other, other, &mut new.clone());
+        assert_eq!(opened.unwrap_err(), ManifestInvalid::Version(other));
+    }
+}
+
+#[test]
 fn a_list_that_announces_millions_and_holds_nothing_is_refused() {
-    // plaintext 0, one chunk, no label, body of chunks, and then a count of 2^32 - 1.
-    let page = vec![0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    // plaintext 0, one chunk, no label, no owner, body of chunks, and then a count of 2^32 - 1.
+    let page = vec![0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
     let wrong = open_bytes(page).unwrap_err();
     assert!(matches!(wrong, ManifestInvalid::Undecodable(_)), "{wrong}");
 }
@@ -193,10 +231,10 @@ fn a_label_that_its_maker_got_wrong_is_refused() {
         let mut page = vec![length];
         page.extend_from_slice(text);
         page.resize(256, padding);
-        let salt = [5; SALT_BYTES];
+        let place = seal::Place { version: seal::VERSION, salt: [5; SALT_BYTES] };
         // Sealed by hand: `seal_label` makes none of these.
         let cipher_key = key().content_key().label_key();
-        seal::tests_seal(&cipher_key, &salt, &mut page);
+        seal::tests_seal(&cipher_key, &place, &mut page);
         RootParts { label: Some(page), ..root_of(vec![parts(9)]) }
     };
     let read = |root: &RootParts| open(root).unwrap().label(&key());
@@ -220,7 +258,8 @@ fn every_depth_gives_back_what_went_in() {
     ];
     for (chunks, root, page, pages_expected, indexes) in depths {
         let mut entropy = Entropy::new([chunks as u8; 32]);
-        let mut writer = ManifestWriter::with_budget(&key(), &mut entropy, Budget { root, page });
+        let mut writer =
+            ManifestWriter::with_budget(&key(), None, &mut entropy, Budget { root, page });
         let chunks: Vec<ChunkEntry> = (1..=chunks).map(|n| entry(n * 1000)).collect();
         let mut pages = Vec::new();
         for chunk in &chunks {
@@ -231,6 +270,7 @@ fn every_depth_gives_back_what_went_in() {
         let verify = key().verify_key();
         let reader = ManifestReader::root(&sealed.root, sealed.id, &verify).unwrap();
         assert_eq!(reader.label(&key()).unwrap().as_ref(), Some(&label));
+        assert_eq!(reader.owner(), None);
         let sum: u64 = chunks.iter().map(|c| c.plaintext_bytes).sum();
         assert_eq!(reader.plaintext_bytes(), sum);
         let mut found = Vec::new();
@@ -262,7 +302,7 @@ fn every_depth_gives_back_what_went_in() {
 fn a_page_in_the_place_of_another_is_refused_even_by_its_nonce() {
     let mut entropy = Entropy::new([1; 32]);
     let budget = Budget { root: 400, page: 500 };
-    let mut writer = ManifestWriter::with_budget(&key(), &mut entropy, budget);
+    let mut writer = ManifestWriter::with_budget(&key(), Some(OWNER), &mut entropy, budget);
     let mut pages = Vec::new();
     for _ in 0..12 {
         pages.extend(writer.push(&entry(1000)).unwrap());

@@ -5,10 +5,18 @@ use pangea_base::*;
 use pangea_wire::*;
 
 pub const EXPORTER: [u8; 32] = [0xe0; 32];
+/// What the holder's clock shows.
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
+pub const LEASE_SECONDS: u64 = 100_000_000;
+pub const UNTIL: UnixTime = UnixTime(NOW.0 + LEASE_SECONDS);
 
 pub fn identity(seed: u8) -> Identity {
     Identity::from_seed(Secret::new([seed; 32]))
+}
+
+/// Who puts.
+pub fn owner() -> PeerId {
+    identity(2).peer()
 }
 
 pub fn read_key() -> ReadKey {
@@ -24,8 +32,7 @@ pub fn key(chunk: u32, index: u8) -> ShardKey {
 }
 
 pub fn grant() -> Grant {
-    let expires = UnixTime(NOW.0 + 3600);
-    Grant::issue(&identity(1), identity(2).peer(), locator(), 1 << 30, expires, [0x4e; 16])
+    Grant::issue(&identity(1), owner(), locator(), 1 << 30, NOW, 3600, [0x4e; 16])
 }
 
 pub fn auth() -> AuthChallenge {
@@ -33,7 +40,7 @@ pub fn auth() -> AuthChallenge {
 }
 
 pub fn receipt() -> Receipt {
-    Receipt::issue(&identity(1), key(3, 9), Hash([0xab; 32]), 1_048_576, UnixTime(1_900_000_000))
+    Receipt::issue(&identity(1), owner(), key(3, 9), Hash([0xab; 32]), 1_048_576, NOW, UNTIL)
 }
 
 pub fn shard_header() -> ShardHeader {
@@ -42,7 +49,7 @@ pub fn shard_header() -> ShardHeader {
         key: key(3, 9),
         code: Code::new(10, 4).unwrap(),
         length_max: 1_048_576,
-        lease: UnixTime(1_900_000_000),
+        lease_seconds: LEASE_SECONDS,
     }
 }
 
@@ -69,7 +76,7 @@ pub fn held(chunk: u32, index: u8) -> ShardHeld {
         index: ShardIndex(index),
         length: 1_048_576,
         root: Hash([0xab; 32]),
-        lease: UnixTime(1_900_000_000),
+        until: UNTIL,
     }
 }
 
