@@ -23,6 +23,11 @@ pub enum RouteRequest {
         /// The asker's clock, to tell how far the two are apart. Nothing is counted from it.
         now: UnixTime,
     },
+    /// Whoever asks gives back what is reserved for it under this locator.
+    Release {
+        /// Of which object.
+        locator: Locator,
+    },
 }
 
 impl Message for RouteRequest {
@@ -31,8 +36,10 @@ impl Message for RouteRequest {
     const BYTES_MAX: usize = 128;
 
     fn check(&self) -> Result<(), Wrong> {
-        let RouteRequest::FindRoutes { lease_seconds, .. } = self;
-        check_lease(*lease_seconds)
+        match self {
+            RouteRequest::FindRoutes { lease_seconds, .. } => check_lease(*lease_seconds),
+            RouteRequest::Release { .. } => Ok(()),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ fn every_message_is_what_the_format_document_says() {
     let (bytes, lease_seconds, now) = (1_048_576, LEASE_SECONDS, NOW);
     let find = RouteRequest::FindRoutes { locator: locator(), bytes, lease_seconds, now };
     message("find-routes", &find);
+    message("release", &RouteRequest::Release { locator: locator() });
     let v6 = PeerAddr { peer: PeerId([4; 32]), addr: "[2001:db8::7]:443".parse().unwrap() };
     let peers = vec![peer_addr(9090), v6];
     message("route-response", &RouteResponse { peers, grants: vec![grant()], refusal: None, now });
