@@ -17,7 +17,7 @@ const HELP: &str = concat!(
 Asks through a socket in the data directory, which only the node's own user can open.
 With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
 \"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
-\"requests\",\"refused\"}.",
+\"requests\",\"refused\",\"log_lines_lost\"}.",
     crate::exit_codes!()
 );
 
@@ -47,6 +47,10 @@ fn text(status: &Value) -> String {
         Some(alias) => format!("{alias}: "),
         None => String::new(),
     };
+    let lost = match count("log_lines_lost") {
+        0 => String::new(),
+        lost => format!("\nlog       {lost} lines lost: stderr could not be written"),
+    };
     [
         format!("{alias}{}", word("addr")),
         format!("up        {}", units::time(uptime)),
@@ -63,7 +67,7 @@ fn text(status: &Value) -> String {
             bytes("received_bytes"),
             bytes("sent_bytes")
         ),
-        format!("requests  {} served, {} refused", count("requests"), count("refused")),
+        format!("requests  {} served, {} refused{lost}", count("requests"), count("refused")),
     ]
     .join("\n")
 }
