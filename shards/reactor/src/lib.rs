@@ -14,6 +14,7 @@ mod memory;
 mod mio;
 mod portion;
 mod socket;
+mod streams;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(all(target_os = "linux", feature = "uring"))]
@@ -24,3 +25,4 @@ pub use event::{Caps, Ecn, Event, Park, Stats, Transmit};
 pub use files::FILES_IN_FLIGHT_MAX;
 pub use memory::SEND_BUFFER_BYTES;
 pub use socket::{Bound, CoreSocket, Steer, bind};
+pub use streams::{StandardStream, was_closed};
