@@ -14,6 +14,7 @@ mod ids;
 mod keys;
 #[allow(unsafe_code)]
 mod page;
+mod prefix;
 mod sync;
 mod wake;
 #[cfg(loom)]
@@ -32,4 +33,5 @@ pub use ids::{
 };
 pub use keys::{ContentKey, ReadKey, Secret, VerifyKey};
 pub use page::{NoPage, PAGE_ALIGN, Page, PagePool, release_free_memory};
+pub use prefix::Prefix;
 pub use wake::Wake;
