@@ -19,6 +19,11 @@ pub enum RouteRequest {
         /// To be kept until then.
         lease: UnixTime,
     },
+    /// Whoever asks gives back what is reserved for it under this locator.
+    Release {
+        /// Of which object.
+        locator: Locator,
+    },
 }
 
 impl Message for RouteRequest {

@@ -192,6 +192,24 @@ impl Message for StoreResponse {
     }
 }
 
+/// Whose share is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whose {
+    /// The peer's.
+    Peer,
+    /// That of the network it calls from.
+    Network,
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Whose::Peer => "this peer",
+            Whose::Network => "this peer's network",
+        })
+    }
+}
+
 /// Why a holder does not store something; the texts complete "the holder says: …".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum StoreRefusal {
@@ -199,10 +217,16 @@ pub enum StoreRefusal {
     #[error("it accepts nothing from this peer")]
     NotAccepting,
     /// The peer, or its network, has its share already.
-    #[error("this peer has used up its share of {limit} bytes there")]
+    #[error("{whose} has {used} bytes of its {limit} there, a share of {capacity}")]
     OverQuota {
+        /// Whose share.
+        whose: Whose,
+        /// What is stored and reserved already.
+        used: u64,
         /// The share in bytes.
         limit: u64,
+        /// The whole node's.
+        capacity: u64,
     },
     /// The grant or its proof.
     #[error("the grant was not accepted: {0}")]
@@ -226,8 +250,11 @@ pub enum StoreRefusal {
     #[error("it did not understand the request")]
     BadRequest,
     /// No space.
-    #[error("its disk or its capacity is full")]
-    Full,
+    #[error("it is full: all of its {capacity} bytes, or its disk")]
+    Full {
+        /// What the node keeps in all.
+        capacity: u64,
+    },
     /// Too much to do now.
     #[error("it is busy; try later or elsewhere")]
     Busy,

@@ -74,7 +74,7 @@ fn the_largest_message_of_each_kind_is_within_its_limit() {
     let addr = PeerAddr { peer: PeerId([1; 32]), addr: "[2001:db8::1]:65535".parse().unwrap() };
     let mut grant = grant();
     (grant.bytes_max, grant.expires) = (u64::MAX, UnixTime(u64::MAX));
-    let refusal = Some(StoreRefusal::OverQuota { limit: u64::MAX });
+    let refusal = Some(over_quota(u64::MAX));
     let grants = vec![grant.clone(); limits::GRANTS_MAX];
     body(&RouteResponse { peers: vec![addr; limits::PEERS_MAX], grants, refusal });
     let mut header = shard_header();
@@ -281,4 +281,9 @@ proptest! {
             Pong { nonce, version: port, capacity_bytes: bytes_max, used_bytes: time },
         );
     }
+}
+
+fn over_quota(bytes: u64) -> StoreRefusal {
+    let (used, limit, capacity) = (bytes, bytes, bytes);
+    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
 }

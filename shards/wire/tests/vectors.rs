@@ -47,7 +47,7 @@ fn every_message_is_what_the_format_document_says() {
     message("trailer", &StoreTrailer { root: Hash([0xab; 32]), length: 1_048_576 });
     message("stored", &StoreResponse::Stored(receipt()));
     message("blob-stored", &StoreResponse::BlobStored);
-    let over = StoreRefusal::OverQuota { limit: 300 };
+    let over = over_quota(300);
     message("refused-over-quota", &StoreResponse::Refused(over));
     let expired = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Expired));
     message("refused-grant-expired", &StoreResponse::Refused(expired));
@@ -73,7 +73,7 @@ fn every_refusal_has_the_number_that_the_format_document_gives_it() {
     let grant = |cause| StoreRefusal::BadGrant(AuthRefused::Grant(cause));
     let store = [
         (StoreRefusal::NotAccepting, "00"),
-        (StoreRefusal::OverQuota { limit }, "0101"),
+        (over_quota(1), "0100010101"),
         (grant(GrantRefused::Version), "020000"),
         (grant(GrantRefused::Holder), "020001"),
         (grant(GrantRefused::Origin), "020002"),
@@ -85,7 +85,7 @@ fn every_refusal_has_the_number_that_the_format_document_gives_it() {
         (StoreRefusal::RootMismatch, "04"),
         (StoreRefusal::TooLong { limit }, "0501"),
         (StoreRefusal::BadRequest, "06"),
-        (StoreRefusal::Full, "07"),
+        (StoreRefusal::Full { capacity: 1 }, "0701"),
         (StoreRefusal::Busy, "08"),
         (StoreRefusal::AlreadyHeldDifferent, "09"),
         (StoreRefusal::TooSlow, "0a"),
@@ -153,4 +153,9 @@ fn the_striping_rule_gives_the_lengths_in_the_format_document() {
     for [sealed, k, expected] in table {
         assert_eq!(shard_bytes(sealed, k as usize), expected, "{sealed} bytes over {k} shards");
     }
+}
+
+fn over_quota(bytes: u64) -> StoreRefusal {
+    let (used, limit, capacity) = (bytes, bytes, bytes);
+    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
 }
