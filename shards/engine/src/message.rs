@@ -16,7 +16,7 @@ use pangea_trace::{Hop, TraceContext};
 use pangea_wire::{ChunkEntry, Grant, ManifestPage, Receipt, RouteResponse, ShardHeld};
 
 use crate::content::ContentLeaves;
-use crate::ledger::{LedgerAnswer, LedgerQuestion};
+use crate::ledger::{LedgerAnswer, LedgerQuestion, OwnerAccount};
 
 /// A job of the client, unique within its process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,6 +46,10 @@ pub enum Message {
     Ledger(u64, LedgerQuestion),
     /// From the ledger.
     LedgerSays(u64, LedgerAnswer),
+    /// A core is to let go of what may give way, in this round of the ledger's.
+    MakeRoom(u64, MakeRoom),
+    /// It has, durably: so many bytes.
+    RoomMade(u64, u64),
     /// Who holds this?
     Holding(u64, HoldingQuestion),
     /// What one core found in its part of the store.
@@ -54,6 +58,17 @@ pub enum Message {
     Command(Command),
     /// A core tells control what happened.
     Report(Report),
+}
+
+/// What is to give way to a grant: first what is over, then what an owner's puts left behind.
+#[derive(Debug, Clone)]
+pub struct MakeRoom {
+    /// So many bytes, or all there are.
+    pub bytes: u64,
+    /// Only things of this owner; `None`: what is over, of anybody.
+    pub of: Option<PeerId>,
+    /// Objects of that owner whose puts may still go on.
+    pub spare: Arc<[Locator]>,
 }
 
 /// A question about one core's part of the store.
@@ -129,6 +144,8 @@ pub enum Command {
     Get(Box<GetChunk>),
     /// Forget a job and cancel its streams.
     Cancel(JobId),
+    /// Say who takes how much, in [`Report::Accounts`]; for core 0, which keeps the ledger.
+    Accounts,
     /// Serve no new requests, flush the store, close the connections; ends in [`Report::Closed`].
     Close,
 }
@@ -145,6 +162,9 @@ pub enum Ask {
         /// Until when.
         lease: UnixTime,
     },
+    /// Give back what is reserved for an object. Asked only of who is connected: where there is no
+    /// connection, its end does the same.
+    Release(Locator),
     /// Store a page of the manifest.
     PutManifest {
         /// The right to.
@@ -176,6 +196,8 @@ pub enum Ask {
 pub enum Answer {
     /// Grants.
     Routes(RouteResponse),
+    /// What was reserved is given back.
+    Released,
     /// The page is durable there.
     Stored,
     /// The bytes asked for; not yet verified.
@@ -295,6 +317,13 @@ pub enum Report {
     StoreFailed(String),
     /// Everything is flushed and closed.
     Closed,
+    /// The owners that take the most, largest first.
+    Accounts {
+        /// At most [`crate::limits::OWNERS_SHOWN_MAX`].
+        owners: Vec<OwnerAccount>,
+        /// How many others there are.
+        others: usize,
+    },
     /// A dialled peer is up, or why not.
     Peer(PeerId, Result<(), String>),
     /// The answer to an ask.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pangea_base::PeerId;
-use pangea_transport::{ConnId, KeepAlive};
+use pangea_transport::{ClosedReason, ConnId, KeepAlive};
 
 use super::Engine;
+use crate::ledger::Parting;
 use crate::links::{Hearing, LinkState};
 use crate::message::Report;
 use crate::shared::Owner;
@@ -84,11 +85,11 @@ impl Engine {
     }
 
     /// A connection is gone: all its streams are, and whoever waits for the peer hears of it.
-    pub(super) fn conn_closed(&mut self, conn: ConnId, why: String) {
+    pub(super) fn conn_closed(&mut self, conn: ConnId, reason: &ClosedReason) {
+        let why = reason.to_string();
         if self.conns.remove(&conn) {
             tracing::debug!(?conn, "a connection ended: {why}");
         }
-        self.serve.connection_closed(conn);
         let peer = self.shared.links.closed(self.shared.now, conn, why.clone());
         for owner in self.owners_of(conn) {
             match owner {
@@ -110,6 +111,11 @@ impl Engine {
                 }
             }
         }
+        let parting = match reason {
+            ClosedReason::Peer { .. } => Parting::Closed,
+            _ => Parting::Lost,
+        };
+        self.serve.connection_closed(&mut self.shared, conn, parting);
         if let Some(peer) = peer {
             self.link_changed(peer);
         }

@@ -4,10 +4,9 @@ mod fetch;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Instant;
 
-use pangea_base::{CoreId, PeerId, UnixTime};
+use pangea_base::{CoreId, PeerId, Prefix, UnixTime};
 use pangea_store::{BlobKey, WriteId};
 use pangea_trace::{
     Event, EventData, LABEL_BYTES, Label, Outcome, SpanKind, TraceContext, flags, if_trace, words,
@@ -18,8 +17,9 @@ use pangea_wire::{
     StoreRefusal,
 };
 
+use crate::callers::Callers;
 use crate::holdings::{Delivery, Holdings};
-use crate::ledger::{LedgerAnswer, LedgerQuestion};
+use crate::ledger::{LedgerAnswer, LedgerQuestion, Parting};
 use crate::limits::{
     LEASE_MAX, LEASE_SLACK, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
     STREAM_PROGRESS_BYTES, STREAM_STALL,
@@ -48,6 +48,7 @@ pub(crate) struct Serve {
     pub(crate) holdings: Holdings,
     // Proofs that were already checked on a connection, so that each costs one signature only.
     proven: BTreeMap<ConnId, Vec<AuthChallenge>>,
+    callers: Callers,
     closing: bool,
     capacity: u64,
     pub(crate) served: u64,
@@ -62,7 +63,7 @@ struct Request {
     conn: ConnId,
     stream: StreamId,
     peer: PeerId,
-    from: IpAddr,
+    from: Prefix,
     reader: FrameReader,
     stage: Stage,
     out: Outgoing,
@@ -160,7 +161,7 @@ impl Serve {
             conn,
             stream,
             peer,
-            from: remote.ip(),
+            from: Prefix::of(remote.ip()),
             reader: FrameReader::new(),
             stage,
             out: Outgoing::default(),
@@ -187,8 +188,19 @@ impl Serve {
         self.end(shared, id, request::CANCELLED);
     }
 
-    pub(crate) fn connection_closed(&mut self, conn: ConnId) {
+    /// The ledger hears of it, if grants were asked for or used on it. Its requests have ended
+    /// before, so that nothing of it comes after.
+    pub(crate) fn connection_closed(
+        &mut self,
+        shared: &mut Shared,
+        conn: ConnId,
+        parting: Parting,
+    ) {
         self.proven.remove(&conn);
+        if let Some(caller) = self.callers.gone(conn) {
+            let question = LedgerQuestion::Gone { caller, parting };
+            shared.send(CoreId(0), Message::Ledger(0, question));
+        }
     }
 
     /// The ledger's answer to a request of this core.
@@ -312,7 +324,7 @@ impl Serve {
                 let capacity = self.capacity;
                 request.ping(shared, capacity)
             }
-            Stage::Message(Protocol::Route) => request.route(shared, id),
+            Stage::Message(Protocol::Route) => request.route(shared, &mut self.callers, id),
             Stage::Message(Protocol::Store) => {
                 return self.store_request(shared, id);
             }
@@ -460,15 +472,29 @@ impl Request {
         Ok(Some(()))
     }
 
-    fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
+    fn route(
+        &mut self,
+        shared: &mut Shared,
+        callers: &mut Callers,
+        id: u64,
+    ) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
-        let RouteRequest::FindRoutes { locator, bytes, lease } = asked;
+        let (locator, bytes, lease) = match asked {
+            RouteRequest::FindRoutes { locator, bytes, lease } => (locator, bytes, lease),
+            RouteRequest::Release { locator } => {
+                let question = LedgerQuestion::Release { origin: self.peer, locator };
+                shared.send(CoreId(0), Message::Ledger(id, question));
+                self.stage = Stage::Granting;
+                return Ok(Some(()));
+            }
+        };
         if is_too_long(lease, shared.wall) {
             let refusal = Some(StoreRefusal::BadRequest);
             self.answer(&RouteResponse { peers: Vec::new(), grants: Vec::new(), refusal });
             return Ok(Some(()));
         }
-        let question = LedgerQuestion::Grant { origin: self.peer, from: self.from, locator, bytes };
+        let (origin, from, caller) = (self.peer, self.from, callers.number(self.conn));
+        let question = LedgerQuestion::Grant { origin, from, caller, locator, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         self.stage = Stage::Granting;
         Ok(Some(()))
@@ -478,7 +504,8 @@ impl Request {
         let (grants, refusal) = match answer {
             LedgerAnswer::Granted(grant) => (vec![*grant], None),
             LedgerAnswer::Refused(refusal) => (Vec::new(), Some(refusal)),
-            LedgerAnswer::Spent | LedgerAnswer::Noted => (Vec::new(), Some(StoreRefusal::Internal)),
+            LedgerAnswer::Released => (Vec::new(), None),
+            LedgerAnswer::Spent => (Vec::new(), Some(StoreRefusal::Internal)),
         };
         if let Some(why) = &refusal {
             self.refused(shared, why);

@@ -1,10 +1,9 @@
 //! Storing for others: admission, then the body, then the receipt.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, Hash, PeerId, ShardKey, UnixTime};
+use pangea_base::{CoreId, Hash, PeerId, Prefix, ShardKey, UnixTime};
 use pangea_store::{AppendRefused, BlobKey, BlobKind, Key, ShardMeta, StoreRefused, WriteId};
 use pangea_trace::{Event, EventData, flags, if_trace, trace_event, words};
 use pangea_wire::{
@@ -17,6 +16,7 @@ use crate::holdings::{Asker, Delivery};
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::message::{HoldingAnswer, Message};
 use crate::request;
+use crate::room::{blob_room, shard_room};
 use crate::shared::Shared;
 
 /// A shard on its way to the disk.
@@ -40,18 +40,20 @@ struct Held {
     lease: UnixTime,
 }
 
-/// What a write has been charged, and to whom.
+/// What a write is charged, to whom, and under which grant. Owner and network are those of the
+/// entry in the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bill {
+    grant: [u8; 16],
     owner: PeerId,
-    from: IpAddr,
+    from: Prefix,
     spent: u64,
 }
 
 impl Bill {
     pub(super) fn settle(self, shared: &mut Shared, kept: u64) {
-        let Bill { owner, from, spent } = self;
-        let question = LedgerQuestion::Settle { owner, from, spent, kept };
+        let Bill { grant, owner, from, spent } = self;
+        let question = LedgerQuestion::Settle { grant, owner, from, spent, kept };
         shared.send(CoreId(0), Message::Ledger(0, question));
     }
 }
@@ -67,7 +69,8 @@ impl OrphanShard {
     /// It is on disk (or not): it is paid for, and goes if it isn't what its origin meant.
     pub(super) fn written(&self, shared: &mut Shared, stored: Option<&(Hash, u64)>) {
         let Some(&(root, length)) = stored else { return self.bill.settle(shared, 0) };
-        self.bill.settle(shared, on_disk(shared, Key::Shard(self.key)));
+        let kept = on_disk(shared, Key::Shard(self.key), self.bill.from);
+        self.bill.settle(shared, kept);
         if self.trailer != Some(StoreTrailer { root, length })
             && let Some(store) = &mut shared.store
         {
@@ -76,8 +79,9 @@ impl OrphanShard {
     }
 }
 
-/// What the disk takes for something that is held.
-fn on_disk(shared: &Shared, key: Key) -> u64 {
+/// What the disk takes for something that was just stored.
+fn on_disk(shared: &mut Shared, key: Key, from: Prefix) -> u64 {
+    shared.networks.insert(key, from);
     shared.store.as_ref().and_then(|store| store.disk_bytes(&key)).unwrap_or(0)
 }
 
@@ -85,7 +89,6 @@ fn on_disk(shared: &Shared, key: Key) -> u64 {
 pub(super) struct BlobWriting {
     key: BlobKey,
     body: BlobBody,
-    length: u64,
     hash: Option<Hash>,
     admission: Admission,
     submitted: Option<u64>,
@@ -96,9 +99,9 @@ pub(super) struct BlobWriting {
 
 /// What the ledger said of a write.
 enum Admission {
-    Asked,
-    /// So many bytes are taken out of the grant.
-    Spent(u64),
+    Asked(Bill),
+    /// So much is taken out of the grant.
+    Spent(Bill),
     Refused(StoreRefusal),
     /// What was not kept was given back.
     Settled,
@@ -106,7 +109,7 @@ enum Admission {
 
 impl ShardWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, self.header.length_max);
+        self.admission.answered(answer);
     }
 
     pub(super) fn stored(&mut self, result: Result<(Hash, u64), StoreRefusal>) {
@@ -114,7 +117,9 @@ impl ShardWriting {
     }
 
     pub(super) fn waits_for_us(&self) -> bool {
-        matches!(self.admission, Admission::Asked) || self.pending.is_some() || self.is_committing()
+        matches!(self.admission, Admission::Asked(_))
+            || self.pending.is_some()
+            || self.is_committing()
     }
 
     pub(super) fn is_committing(&self) -> bool {
@@ -122,26 +127,20 @@ impl ShardWriting {
     }
 
     /// The request ended: nothing half-written stays, nothing is paid for that is not kept.
-    fn abandon(
-        &mut self,
-        shared: &mut Shared,
-        by_write: &mut BTreeMap<WriteId, u64>,
-        owner: PeerId,
-        from: IpAddr,
-    ) {
+    fn abandon(&mut self, shared: &mut Shared, by_write: &mut BTreeMap<WriteId, u64>) {
         if let Some(write) = self.write.take() {
             by_write.remove(&write);
             if let (None, Some(store)) = (&self.stored, &mut shared.store) {
                 store.abort(write);
             }
         }
-        self.admission.settle(shared, owner, from, 0);
+        self.admission.settle(shared, 0);
     }
 }
 
 impl BlobWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, self.length);
+        self.admission.answered(answer);
     }
 
     pub(super) fn written(&mut self, answer: HoldingAnswer) {
@@ -152,32 +151,30 @@ impl BlobWriting {
     }
 
     pub(super) fn waits_for_us(&self) -> bool {
-        matches!(self.admission, Admission::Asked) || self.is_committing()
+        matches!(self.admission, Admission::Asked(_)) || self.is_committing()
     }
 
     pub(super) fn is_committing(&self) -> bool {
         self.submitted.is_some()
     }
 
-    fn abandon(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr) {
-        self.admission.settle(shared, owner, from, 0);
+    fn abandon(&mut self, shared: &mut Shared) {
+        self.admission.settle(shared, 0);
     }
 }
 
 impl Admission {
-    fn answered(&mut self, answer: LedgerAnswer, bytes: u64) {
-        *self = match answer {
-            LedgerAnswer::Spent => Admission::Spent(bytes),
-            LedgerAnswer::Refused(refusal) => Admission::Refused(refusal),
-            LedgerAnswer::Granted(_) | LedgerAnswer::Noted => {
-                Admission::Refused(StoreRefusal::Internal)
-            }
+    fn answered(&mut self, answer: LedgerAnswer) {
+        *self = match (answer, &self) {
+            (LedgerAnswer::Spent, Admission::Asked(bill)) => Admission::Spent(*bill),
+            (LedgerAnswer::Refused(refusal), _) => Admission::Refused(refusal),
+            _ => Admission::Refused(StoreRefusal::Internal),
         };
     }
 
-    fn settle(&mut self, shared: &mut Shared, owner: PeerId, from: IpAddr, kept: u64) {
-        if let Admission::Spent(spent) = *self {
-            Bill { owner, from, spent }.settle(shared, kept);
+    fn settle(&mut self, shared: &mut Shared, kept: u64) {
+        if let Admission::Spent(bill) = *self {
+            bill.settle(shared, kept);
             *self = Admission::Settled;
         }
     }
@@ -186,30 +183,28 @@ impl Admission {
 impl Serve {
     /// A request ends before its time. What can't be stopped any more is settled when it is done.
     pub(super) fn abandon(&mut self, shared: &mut Shared, id: u64, request: &mut super::Request) {
-        let (owner, from) = (request.peer, request.from);
-        let bill = |spent| Bill { owner, from, spent };
         match &mut request.stage {
             Stage::Shard(writing) => match (&writing.admission, writing.write) {
-                (Admission::Asked, _) => {
-                    self.unpaid.insert(id, bill(writing.header.length_max));
+                (Admission::Asked(bill), _) => {
+                    self.unpaid.insert(id, *bill);
                 }
-                (Admission::Spent(spent), Some(write))
+                (Admission::Spent(bill), Some(write))
                     if writing.trailer.is_some() && writing.stored.is_none() =>
                 {
                     self.by_write.remove(&write);
                     let (key, trailer) = (writing.header.key, writing.trailer);
-                    self.orphans.insert(write, OrphanShard { key, trailer, bill: bill(*spent) });
+                    self.orphans.insert(write, OrphanShard { key, trailer, bill: *bill });
                 }
-                _ => writing.abandon(shared, &mut self.by_write, owner, from),
+                _ => writing.abandon(shared, &mut self.by_write),
             },
             Stage::Blob(writing) => match (&writing.admission, writing.submitted) {
-                (Admission::Asked, _) => {
-                    self.unpaid.insert(id, bill(writing.length));
+                (Admission::Asked(bill), _) => {
+                    self.unpaid.insert(id, *bill);
                 }
-                (Admission::Spent(spent), Some(ticket)) if !writing.held => {
-                    self.orphan_blobs.insert(ticket, (writing.key, bill(*spent)));
+                (Admission::Spent(bill), Some(ticket)) if !writing.held => {
+                    self.orphan_blobs.insert(ticket, (writing.key, *bill));
                 }
-                _ => writing.abandon(shared, owner, from),
+                _ => writing.abandon(shared),
             },
             _ => {}
         }
@@ -218,7 +213,8 @@ impl Serve {
     /// The disk is done with a page whose request is gone.
     pub(super) fn orphan_blob_written(&mut self, shared: &mut Shared, delivery: Delivery) {
         if let Some((key, bill)) = self.orphan_blobs.remove(&delivery.ticket) {
-            bill.settle(shared, on_disk(shared, Key::Blob(key)));
+            let kept = on_disk(shared, Key::Blob(key), bill.from);
+            bill.settle(shared, kept);
         }
     }
 
@@ -239,13 +235,15 @@ impl Serve {
             return self.refuse(shared, id, refusal);
         }
         let grant = Box::new(asked.auth().grant.clone());
-        let (stage, bytes) = match begin(asked) {
-            Ok(begun) => begun,
-            Err(sent) => return self.misbehaved(shared, id, &sent),
-        };
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
-        request.stage = stage;
-        let question = LedgerQuestion::Spend { grant, from: request.from, bytes };
+        let (owner, from, bytes) = (request.peer, request.from, room_for(&asked));
+        let bill = Bill { grant: grant.nonce, owner, from, spent: bytes };
+        let caller = self.callers.number(request.conn);
+        match begin(asked, bill) {
+            Ok(stage) => request.stage = stage,
+            Err(sent) => return self.misbehaved(shared, id, &sent),
+        }
+        let question = LedgerQuestion::Spend { grant, from, caller, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         Next::Wait
     }
@@ -289,7 +287,7 @@ impl Serve {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let Stage::Shard(writing) = &mut request.stage else { return Next::Again };
         match &writing.admission {
-            Admission::Asked => return Next::Wait,
+            Admission::Asked(_) => return Next::Wait,
             Admission::Refused(refusal) => {
                 let refusal = *refusal;
                 return self.refuse(shared, id, refusal);
@@ -358,7 +356,7 @@ impl Serve {
                 Next::Again
             }
             Err(refused) => {
-                let refusal = refusal(&refused);
+                let refusal = refusal(&refused, self.capacity);
                 self.refuse_shard(shared, id, refusal)
             }
         }
@@ -379,7 +377,7 @@ impl Serve {
         if trailer != (StoreTrailer { root, length }) || lease < writing.header.lease {
             return self.refuse_shard(shared, id, StoreRefusal::AlreadyHeldDifferent);
         }
-        writing.admission.settle(shared, request.peer, request.from, 0);
+        writing.admission.settle(shared, 0);
         let receipt = Receipt::issue(&shared.identity, key, root, length, lease);
         request.answer(&StoreResponse::Stored(receipt));
         Next::Again
@@ -396,7 +394,7 @@ impl Serve {
                 let event = event.of(&request.context).with_peer(&request.peer);
                 shared.tracer.log(event.flagged(flags::ERROR));
             }
-            writing.abandon(shared, &mut self.by_write, request.peer, request.from);
+            writing.abandon(shared, &mut self.by_write);
         }
         self.refuse(shared, id, refusal)
     }
@@ -410,8 +408,8 @@ impl Serve {
         let trailer = writing.trailer;
         match writing.stored.take() {
             Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
-                let kept = on_disk(shared, Key::Shard(key));
-                writing.admission.settle(shared, request.peer, request.from, kept);
+                let kept = on_disk(shared, Key::Shard(key), request.from);
+                writing.admission.settle(shared, kept);
                 trace_event!(
                     shared.tracer,
                     &request.context,
@@ -425,8 +423,8 @@ impl Serve {
             Some(Ok(_)) => {
                 // What arrived is not what the origin meant: it must not stay. It is paid for until
                 // its deletion is durable and gives everything back.
-                let kept = on_disk(shared, Key::Shard(key));
-                writing.admission.settle(shared, request.peer, request.from, kept);
+                let kept = on_disk(shared, Key::Shard(key), request.from);
+                writing.admission.settle(shared, kept);
                 if let Some(store) = &mut shared.store {
                     let _ = store.delete(Key::Shard(key));
                 }
@@ -442,7 +440,7 @@ impl Serve {
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let Stage::Blob(writing) = &mut request.stage else { return Next::Again };
         match &writing.admission {
-            Admission::Asked => return Next::Wait,
+            Admission::Asked(_) => return Next::Wait,
             Admission::Refused(refusal) => {
                 let refusal = *refusal;
                 return self.refuse(shared, id, refusal);
@@ -451,15 +449,19 @@ impl Serve {
         }
         match writing.written.take() {
             Some(Ok(())) => {
-                let kept = if writing.held { 0 } else { on_disk(shared, Key::Blob(writing.key)) };
-                writing.admission.settle(shared, request.peer, request.from, kept);
+                let kept = match writing.held {
+                    true => 0,
+                    false => on_disk(shared, Key::Blob(writing.key), request.from),
+                };
+                writing.admission.settle(shared, kept);
                 request.answer(&StoreResponse::BlobStored);
                 return Next::Again;
             }
             Some(Err(why)) => {
                 tracing::warn!("a page was not stored: {why}");
-                writing.abandon(shared, request.peer, request.from);
-                return self.refuse(shared, id, StoreRefusal::Full);
+                writing.abandon(shared);
+                let capacity = self.capacity;
+                return self.refuse(shared, id, StoreRefusal::Full { capacity });
             }
             None if writing.submitted.is_some() => return Next::Wait,
             None => {}
@@ -479,7 +481,7 @@ impl Serve {
             return self.refuse(shared, id, StoreRefusal::NotAccepting);
         };
         if wrong {
-            writing.abandon(shared, request.peer, request.from);
+            writing.abandon(shared);
             return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
         writing.held = store.disk_bytes(&Key::Blob(writing.key)).is_some();
@@ -491,30 +493,38 @@ impl Serve {
             }
             Err(refused) => {
                 self.holdings.redeem(ticket);
-                let refusal = refusal(&refused);
-                writing.abandon(shared, request.peer, request.from);
+                let refusal = refusal(&refused, self.capacity);
+                writing.abandon(shared);
                 self.refuse(shared, id, refusal)
             }
         }
     }
 }
 
-/// The first stage of a store request, and how many bytes it takes at most.
-fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
+/// What a request's shard or page takes on disk at most.
+fn room_for(asked: &StoreRequest) -> u64 {
+    match asked {
+        StoreRequest::PutShard(header) => shard_room(header.length_max),
+        StoreRequest::PutManifest(header) => blob_room(header.length.into()),
+        StoreRequest::PutPlacement(header) => blob_room(header.length.into()),
+    }
+}
+
+/// The first stage of a store request.
+fn begin(asked: StoreRequest, bill: Bill) -> Result<Stage, pangea_wire::PeerSent> {
     let (key, length, limit, hash) = match asked {
         StoreRequest::PutShard(header) => {
-            let bytes = header.length_max;
             let writing = ShardWriting {
                 body: PutBody::new(header.length_max),
                 header,
-                admission: Admission::Asked,
+                admission: Admission::Asked(bill),
                 write: None,
                 pending: None,
                 trailer: None,
                 stored: None,
                 held: None,
             };
-            return Ok((Stage::Shard(Box::new(writing)), bytes));
+            return Ok(Stage::Shard(Box::new(writing)));
         }
         StoreRequest::PutManifest(header) => {
             let kind = match header.page {
@@ -533,14 +543,13 @@ fn begin(asked: StoreRequest) -> Result<(Stage, u64), pangea_wire::PeerSent> {
     let writing = BlobWriting {
         key,
         body: BlobBody::new(length, limit)?,
-        length: u64::from(length),
         hash,
-        admission: Admission::Asked,
+        admission: Admission::Asked(bill),
         submitted: None,
         held: false,
         written: None,
     };
-    Ok((Stage::Blob(Box::new(writing)), u64::from(length)))
+    Ok(Stage::Blob(Box::new(writing)))
 }
 
 /// Placement pages are found by number: a newer page takes the place of the older.
@@ -551,14 +560,14 @@ pub(super) fn placement_id(page: u32) -> Hash {
 }
 
 /// The store's refusal in the words of the wire.
-fn refusal(refused: &StoreRefused) -> StoreRefusal {
+fn refusal(refused: &StoreRefused, capacity: u64) -> StoreRefusal {
     match refused {
         StoreRefused::AlreadyHeld { .. } => StoreRefusal::AlreadyHeldDifferent,
         StoreRefused::BeingWritten
         | StoreRefused::BeingDeleted
         | StoreRefused::TooManyWrites { .. } => StoreRefusal::Busy,
         StoreRefused::TooLong { limit } => StoreRefusal::TooLong { limit: *limit },
-        StoreRefused::Full { .. } | StoreRefused::TooMany { .. } => StoreRefusal::Full,
+        StoreRefused::Full { .. } | StoreRefused::TooMany { .. } => StoreRefusal::Full { capacity },
         // Still opening what is on disk: soon it is otherwise.
         StoreRefused::NotReady => StoreRefusal::Busy,
         StoreRefused::NoPartition => StoreRefusal::NotAccepting,
