@@ -380,7 +380,7 @@ fn store(
 /// Whether the peer may use the grant it shows, as an honest holder asks.
 fn prove(desk: &mut Desk<'_>, conn: ConnId, request: &StoreRequest) -> Result<(), StoreRefusal> {
     if desk.keep.is_full() {
-        return Err(StoreRefusal::Full);
+        return Err(StoreRefusal::Full { capacity: 0 });
     }
     let mut exporter = [0; 32];
     let exported = desk.body.transport.exporter(conn, AUTH_EXPORTER_LABEL, b"", &mut exporter);

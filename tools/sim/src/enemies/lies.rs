@@ -200,7 +200,7 @@ impl Refuser {
         let grant = |refused| R::BadGrant(AuthRefused::Grant(refused));
         let all = [
             R::NotAccepting,
-            R::OverQuota { limit: u64::MAX },
+            R::OverQuota { whose: pangea_wire::Whose::Network, used: u64::MAX, limit: 0, capacity: 7 },
             grant(GrantRefused::Version),
             grant(GrantRefused::Holder),
             grant(GrantRefused::Origin),
@@ -212,7 +212,7 @@ impl Refuser {
             R::RootMismatch,
             R::TooLong { limit: 1 },
             R::BadRequest,
-            R::Full,
+            R::Full { capacity: 0 },
             R::Busy,
             R::AlreadyHeldDifferent,
             R::TooSlow,
