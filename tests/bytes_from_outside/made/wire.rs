@@ -352,7 +352,7 @@ fn placements(all: &mut Vec<Made>) {
         placement.add(receipt, None).expect("it is genuine");
     }
     let page = placement.pages(owner(), &[])[0].to_vec();
-    // Version, locator, owner, number, pages, holders; then the receipts, which are of equal length.
+    // Version, locator, owner, number, pages, holders; then the receipts, all of one length.
     let head = [&[2][..], &locator().0, &owner().0].concat();
     let receipts = &page[head.len() + 4..];
     let one = receipts.len() / 2;
