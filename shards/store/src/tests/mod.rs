@@ -6,4 +6,8 @@ mod disk;
 mod faults;
 mod model;
 mod rig;
+mod carry;
+mod cuts;
+mod expiry;
+mod owners;
 mod usual;
