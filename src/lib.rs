@@ -10,8 +10,10 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod keyfile;
+pub mod names;
 pub mod node;
 pub mod output;
+mod reach;
 #[cfg(unix)]
 mod socket;
 #[cfg(feature = "trace")]
