@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pangea_base::{Identity, PeerAddr, PeerId};
+use pangea_base::{Identity, PeerId};
 use pangea_engine::message::Report;
 pub use pangea_engine::{ClockStatus, ClockTrust, Doubt, FoundWhen, Offset};
 use pangea_reactor::{DriverChoice, DriverKind, Steer};
@@ -107,7 +107,7 @@ pub struct NodeConfig {
     /// Whether the clock of the machine is compared with the time that was believed last.
     pub clock: ClockTrust,
     /// The peers it knows; with [`Accept::Listed`] those that may store.
-    pub peers: Vec<PeerAddr>,
+    pub peers: Vec<PeerId>,
 }
 
 /// What a started node says of itself.
@@ -205,9 +205,7 @@ impl Node {
         let id = config.identity.peer();
         let accept = match config.accept {
             Accept::Any => pangea_engine::Accept::Any,
-            Accept::Listed => {
-                pangea_engine::Accept::Listed(config.peers.iter().map(|p| p.peer).collect())
-            }
+            Accept::Listed => pangea_engine::Accept::Listed(config.peers.iter().copied().collect()),
             Accept::None => pangea_engine::Accept::Nobody,
         };
         let mut cores = Cores::start(CoresSpec {

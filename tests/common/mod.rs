@@ -174,6 +174,11 @@ impl Node {
         self.run(cores, &at)
     }
 
+    /// Starts it again somewhere else.
+    pub fn start_at(&mut self, cores: usize, at: &str) -> Result<(), String> {
+        self.run(cores, at)
+    }
+
     fn run(&mut self, cores: usize, at: &str) -> Result<(), String> {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = dressed(&self.dress, &self.home);
