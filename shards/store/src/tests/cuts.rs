@@ -76,7 +76,10 @@ fn a_journal_of_format_1_that_was_cut_is_refused() {
         short.get_mut(&journal).unwrap().truncate(length);
         let rig = Rig::open(Disk::with_image(short, 1), config(0, 1));
         let failed = rig.try_recovered().expect_err("it was cut");
-        assert!(matches!(failed, OpenFailed::JournalCut { why: Cut::Short { .. }, .. }), "{length}");
+        assert!(
+            matches!(failed, OpenFailed::JournalCut { why: Cut::Short { .. }, .. }),
+            "{length}"
+        );
     }
     // On a full disk deletions come up to the end.
     let mut full = image.clone();
@@ -101,15 +104,15 @@ fn an_extent_that_was_made_later_than_its_journal_knows_is_told() {
     let extent = file_with(&image, "extent");
     let rig = Rig::open(Disk::with_image(image.clone(), 1), config(0, 1));
     let failed = rig.try_recovered().unwrap_err();
-    assert_eq!(
-        *failed,
-        OpenFailed::JournalCut { partition: 0, why: Cut::Extent { extent: 1 } }
-    );
+    assert_eq!(*failed, OpenFailed::JournalCut { partition: 0, why: Cut::Extent { extent: 1 } });
     assert_eq!(rig.killed(), image);
     // Without a journal, too.
     image.remove(&journal);
     let rig = Rig::open(Disk::with_image(image.clone(), 1), config(0, 1));
-    assert!(matches!(rig.try_recovered(), Err(OpenFailed::JournalLost { partition: 0, extents: 2 })));
+    assert!(matches!(
+        rig.try_recovered(),
+        Err(OpenFailed::JournalLost { partition: 0, extents: 2 })
+    ));
     // A file that only bears an extent's name is not what a journal was lost of.
     image.retain(|name, _| !name.as_str().contains("extent-00000000"));
     image.insert(extent, vec![9; 50_000]);

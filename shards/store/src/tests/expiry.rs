@@ -213,12 +213,8 @@ fn an_owners_orphans_make_room_for_its_next_put_but_for_those_that_are_being_put
     }
     put_root(&mut rig, 4);
     rig.put_of(key(5, 0), ShardMeta { owner: owner(9), ..until(100) }, &[1; 5000]).unwrap();
-    let ask = |bytes| MakeRoom {
-        bytes,
-        of: Some(owner(1)),
-        spare: vec![Locator([1; 32])],
-        token: 8,
-    };
+    let ask =
+        |bytes| MakeRoom { bytes, of: Some(owner(1)), spare: vec![Locator([1; 32])], token: 8 };
     let held = |rig: &Rig| -> Vec<u8> {
         let held = |object: &u8| rig.store.shards_of(Locator([*object; 32])).count() == 1;
         (1..=5).filter(held).collect()

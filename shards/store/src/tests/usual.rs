@@ -320,7 +320,15 @@ fn aborted_and_refused_writes_leave_nothing() {
     let root = Hash::of(&[7; 16400]);
     assert_eq!(rig.stored[&id], (root, 16400));
     let again = rig.store.begin(key(1, 1), meta(1));
-    assert_eq!(again, Err(StoreRefused::AlreadyHeld { root, length: 16400, stored: UnixTime(0), until: meta(0).until }));
+    assert_eq!(
+        again,
+        Err(StoreRefused::AlreadyHeld {
+            root,
+            length: 16400,
+            stored: UnixTime(0),
+            until: meta(0).until
+        })
+    );
     assert_eq!(rig.store.read(&mine(key(1, 1)), 4096, 1), Err(ReadRefused::BadOffset));
     assert_eq!(rig.store.read(&mine(key(1, 1)), 65536, 1), Err(ReadRefused::BadOffset));
     assert_eq!(rig.store.read(&mine(key(1, 2)), 0, 1), Err(ReadRefused::NotHeld));
