@@ -613,7 +613,7 @@ impl Engine {
             }
             StoreEvent::Deleted { key, owner, bytes } => {
                 self.shards = self.shards.saturating_sub(1);
-                let from = shared.networks.remove(&key).unwrap_or_default();
+                let from = shared.networks.remove(&key).map(|(_, from)| from).unwrap_or_default();
                 let question = LedgerQuestion::Deleted { owner, from, bytes };
                 shared.send(CoreId(0), Message::Ledger(0, question));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pangea_base::file::{FileOp, FileRequest};
-use pangea_base::{CoreId, Entropy, Identity, Page, PagePool, Prefix, UnixTime};
+use pangea_base::{CoreId, Entropy, Identity, Page, PagePool, PeerId, Prefix, UnixTime};
 use pangea_ces::Codec;
 use pangea_store::{Key, Store};
 use pangea_trace::{Hop, Label, TraceContext, Tracer};
@@ -87,7 +87,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     pub(crate) store: Option<Store>,
     // The networks of what was stored in this run. To go as soon as the store's entries say it.
-    pub(crate) networks: BTreeMap<Key, Prefix>,
+    pub(crate) networks: BTreeMap<Key, (PeerId, Prefix)>,
     pub(crate) links: Links,
     pub(crate) owners: BTreeMap<(ConnId, StreamId), Owner>,
     pub(crate) codec: Codec,

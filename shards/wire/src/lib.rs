@@ -52,6 +52,6 @@ pub use reader::FrameReader;
 pub use receipt::{Receipt, ReceiptExpected, ReceiptRefused};
 pub use route::{Ping, Pong, RouteRequest, RouteResponse, is_dialable};
 pub use store::{
-    ManifestHeader, ManifestPage, PlacementHeader, ShardHeader, StoreRefusal, StoreRequest, Whose,
-    StoreResponse, StoreTrailer,
+    ManifestHeader, ManifestPage, PlacementHeader, ShardHeader, StoreRefusal, StoreRequest,
+    StoreResponse, StoreTrailer, Whose,
 };

@@ -69,7 +69,7 @@ impl OrphanShard {
     /// It is on disk (or not): it is paid for, and goes if it isn't what its origin meant.
     pub(super) fn written(&self, shared: &mut Shared, stored: Option<&(Hash, u64)>) {
         let Some(&(root, length)) = stored else { return self.bill.settle(shared, 0) };
-        let kept = on_disk(shared, Key::Shard(self.key), self.bill.from);
+        let kept = on_disk(shared, Key::Shard(self.key), self.bill.owner, self.bill.from);
         self.bill.settle(shared, kept);
         if self.trailer != Some(StoreTrailer { root, length })
             && let Some(store) = &mut shared.store
@@ -80,8 +80,8 @@ impl OrphanShard {
 }
 
 /// What the disk takes for something that was just stored.
-fn on_disk(shared: &mut Shared, key: Key, from: Prefix) -> u64 {
-    shared.networks.insert(key, from);
+fn on_disk(shared: &mut Shared, key: Key, owner: PeerId, from: Prefix) -> u64 {
+    shared.networks.insert(key, (owner, from));
     shared.store.as_ref().and_then(|store| store.disk_bytes(&key)).unwrap_or(0)
 }
 
@@ -213,7 +213,7 @@ impl Serve {
     /// The disk is done with a page whose request is gone.
     pub(super) fn orphan_blob_written(&mut self, shared: &mut Shared, delivery: Delivery) {
         if let Some((key, bill)) = self.orphan_blobs.remove(&delivery.ticket) {
-            let kept = on_disk(shared, Key::Blob(key), bill.from);
+            let kept = on_disk(shared, Key::Blob(key), bill.owner, bill.from);
             bill.settle(shared, kept);
         }
     }
@@ -408,7 +408,7 @@ impl Serve {
         let trailer = writing.trailer;
         match writing.stored.take() {
             Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
-                let kept = on_disk(shared, Key::Shard(key), request.from);
+                let kept = on_disk(shared, Key::Shard(key), request.peer, request.from);
                 writing.admission.settle(shared, kept);
                 trace_event!(
                     shared.tracer,
@@ -423,7 +423,7 @@ impl Serve {
             Some(Ok(_)) => {
                 // What arrived is not what the origin meant: it must not stay. It is paid for until
                 // its deletion is durable and gives everything back.
-                let kept = on_disk(shared, Key::Shard(key), request.from);
+                let kept = on_disk(shared, Key::Shard(key), request.peer, request.from);
                 writing.admission.settle(shared, kept);
                 if let Some(store) = &mut shared.store {
                     let _ = store.delete(Key::Shard(key));
@@ -451,7 +451,7 @@ impl Serve {
             Some(Ok(())) => {
                 let kept = match writing.held {
                     true => 0,
-                    false => on_disk(shared, Key::Blob(writing.key), request.from),
+                    false => on_disk(shared, Key::Blob(writing.key), request.peer, request.from),
                 };
                 writing.admission.settle(shared, kept);
                 request.answer(&StoreResponse::BlobStored);

@@ -200,7 +200,12 @@ impl Refuser {
         let grant = |refused| R::BadGrant(AuthRefused::Grant(refused));
         let all = [
             R::NotAccepting,
-            R::OverQuota { whose: pangea_wire::Whose::Network, used: u64::MAX, limit: 0, capacity: 7 },
+            R::OverQuota {
+                whose: pangea_wire::Whose::Network,
+                used: u64::MAX,
+                limit: 0,
+                capacity: 7,
+            },
             grant(GrantRefused::Version),
             grant(GrantRefused::Holder),
             grant(GrantRefused::Origin),
