@@ -16,7 +16,7 @@ use super::exit::{Failure, Kind};
 use super::screen::seconds;
 use super::stop::Stop;
 use crate::config::{AcceptSetting, CoreSettings, CoresFor, NodeSettings, default_capacity_bytes};
-use crate::node::{Node, NodeConfig, Ready, Status};
+use crate::node::{Node, NodeConfig, Owner, Owners, Ready, Status};
 use crate::{keyfile, units};
 
 const HELP: &str = concat!(
@@ -203,7 +203,10 @@ fn serve(
             Some(control) => {
                 if let Some(question) = control.next(LOOK_EVERY) {
                     let uptime = started.elapsed();
-                    question.answer(&status_json(node.ready(), &node.status(), alias, uptime));
+                    let owners = node.owners();
+                    let mut status = status_json(node.ready(), &node.status(), alias, uptime);
+                    add_owners(&mut status, owners.as_ref());
+                    question.answer(&status);
                 }
             }
             None => std::thread::sleep(LOOK_EVERY),
@@ -234,6 +237,22 @@ fn status_json(ready: &Ready, status: &Status, alias: Option<&str>, uptime: Dura
         "requests": status.requests,
         "refused": status.refused,
     })
+}
+
+/// Who takes how much of it. Left out if the node was too busy to say.
+fn add_owners(status: &mut Value, owners: Option<&Owners>) {
+    let Some(owners) = owners else { return };
+    let line = |owner: &Owner| {
+        json!({
+            "id": owner.id.to_string(),
+            "network": owner.network,
+            "bytes": owner.bytes,
+            "reserved_bytes": owner.reserved_bytes,
+            "share_bytes": owner.share_bytes,
+        })
+    };
+    status["owners"] = owners.largest.iter().map(line).collect();
+    status["other_owners"] = owners.others.into();
 }
 
 /// The driver's name, as `--driver` has it.
