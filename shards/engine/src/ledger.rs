@@ -459,10 +459,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod attacks;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;
