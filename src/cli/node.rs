@@ -21,7 +21,9 @@ use crate::config::{
     AcceptSetting, CoreSettings, CoresFor, NodeSettings, PeerName, default_capacity_bytes,
 };
 use crate::keyfile::{self, KeyFileRefused};
-use crate::node::{Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Ready, Status};
+use crate::node::{
+    Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Owner, Owners, Ready, Status,
+};
 use crate::reach::reachable;
 use crate::units;
 
@@ -252,7 +254,10 @@ fn serve(
             Some(control) => {
                 if let Some(question) = control.next(LOOK_EVERY) {
                     let uptime = started.elapsed();
-                    question.answer(&status_json(node.ready(), &node.status(), alias, uptime));
+                    let owners = node.owners();
+                    let mut status = status_json(node.ready(), &node.status(), alias, uptime);
+                    add_owners(&mut status, owners.as_ref());
+                    question.answer(&status);
                 }
             }
             None => std::thread::sleep(LOOK_EVERY),
@@ -300,6 +305,22 @@ fn clock_json(clock: &ClockStatus) -> Value {
             "believed_in_seconds": seconds(STEADY.saturating_sub(doubt.steady_since.elapsed())),
         }),
     }
+}
+
+/// Who takes how much of it. Left out if the node was too busy to say.
+fn add_owners(status: &mut Value, owners: Option<&Owners>) {
+    let Some(owners) = owners else { return };
+    let line = |owner: &Owner| {
+        json!({
+            "id": owner.id.to_string(),
+            "network": owner.network,
+            "bytes": owner.bytes,
+            "reserved_bytes": owner.reserved_bytes,
+            "share_bytes": owner.share_bytes,
+        })
+    };
+    status["owners"] = owners.largest.iter().map(line).collect();
+    status["other_owners"] = owners.others.into();
 }
 
 /// The driver's name, as `--driver` has it.

@@ -3,6 +3,7 @@
 mod core;
 pub(crate) mod cores;
 mod mtu;
+mod owners;
 #[cfg(feature = "trace")]
 mod record;
 
@@ -19,6 +20,7 @@ pub use pangea_store::Adopt;
 
 pub(crate) use self::core::{Parcel, wall};
 use self::cores::{Cores, CoresSpec, Heard};
+pub use self::owners::{Owner, Owners};
 
 /// Threads, driver and steering, for a node or a client.
 #[derive(Debug, Clone)]

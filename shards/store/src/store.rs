@@ -169,6 +169,11 @@ impl Store {
         self.index.owner_bytes(owner)
     }
 
+    /// The same of every owner.
+    pub fn owners(&self) -> Vec<(PeerId, u64)> {
+        self.index.owners()
+    }
+
     /// Bytes that a shard or blob takes on disk, if it is held.
     pub fn disk_bytes(&self, key: &Key) -> Option<u64> {
         Some(crate::index::disk_bytes(&self.index.get(key)?.runs))

@@ -1,6 +1,8 @@
 //! What core 0 does as the keeper of the ledger, and what every core does when room is made.
 
-use pangea_base::CoreId;
+use std::collections::BTreeMap;
+
+use pangea_base::{CoreId, PeerId, Prefix};
 use pangea_trace::trace_event;
 
 use super::Engine;
@@ -10,6 +12,23 @@ use crate::room;
 use crate::shared::Shared;
 
 impl Engine {
+    /// What the entries of this core's part of the store say is on disk, by owner and network; for
+    /// comparing it with the ledger.
+    pub fn on_disk(&self) -> Vec<(PeerId, Prefix, u64)> {
+        let mut held: BTreeMap<(PeerId, Prefix), u64> = BTreeMap::new();
+        let Some(store) = &self.shared.store else { return Vec::new() };
+        for (owner, bytes) in store.owners() {
+            held.insert((owner, Prefix::default()), bytes);
+        }
+        for (key, &(owner, from)) in &self.shared.networks {
+            let bytes = store.disk_bytes(key).unwrap_or(0);
+            *held.entry((owner, Prefix::default())).or_default() -= bytes;
+            *held.entry((owner, from)).or_default() += bytes;
+        }
+        held.retain(|_, bytes| *bytes > 0);
+        held.into_iter().map(|((owner, from), bytes)| (owner, from, bytes)).collect()
+    }
+
     /// A core asks the ledger.
     pub(super) fn ask_ledger(&mut self, from: CoreId, ticket: u64, question: LedgerQuestion) {
         let ledger = self.ledger.as_mut().expect("core 0 keeps the ledger");

@@ -30,6 +30,7 @@ pub(super) enum Asked {
         locator: Locator,
         bytes: u64,
     },
+    Release,
     /// The trailer is there once all of it is.
     PutShard {
         key: ShardKey,
@@ -288,9 +289,9 @@ fn parse(desk: &mut Desk<'_>, vice: &mut dyn Vice, conn: ConnId, serving: &mut S
         }),
         Stage::Message(protocol) => match *protocol {
             Protocol::Store => store(desk, vice, conn, serving),
-            Protocol::Route => message::<RouteRequest>(serving, |asked| {
-                let RouteRequest::FindRoutes { locator, bytes, .. } = asked;
-                Asked::Routes { locator, bytes }
+            Protocol::Route => message::<RouteRequest>(serving, |asked| match asked {
+                RouteRequest::FindRoutes { locator, bytes, .. } => Asked::Routes { locator, bytes },
+                RouteRequest::Release { .. } => Asked::Release,
             })
             .map(|parsed| finish(desk, vice, serving, parsed)),
             Protocol::Fetch => message::<FetchRequest>(serving, |asked| match asked {
@@ -440,6 +441,7 @@ fn honest(desk: &mut Desk<'_>, asked: &Asked) -> Saying {
             let grant = grant(desk, locator, bytes, GRANT_LIFETIME);
             Saying::of([routes(vec![grant], None)])
         }
+        Asked::Release => Saying::of([routes(Vec::new(), None)]),
         Asked::GetShard { key, first_group } => {
             let Some(kept) = desk.keep.find_shard(&key) else { return not_held() };
             let length = kept.bytes.len() as u64;

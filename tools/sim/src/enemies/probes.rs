@@ -78,7 +78,7 @@ impl Plot for Prober {
             let locator = Locator(body.entropy.array());
             let parcel = Parcel::new(locator, 0, body.noise(SMALL));
             self.known.push(locator);
-            moves.extend(Move::ask_grant(locator, SMALL as u64));
+            moves.extend(Move::ask_grant(locator, 2 * SMALL as u64));
             moves.push(Move::say(move |scene| parcel.words(scene)));
             moves.push(Move::Hear);
         }

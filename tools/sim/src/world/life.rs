@@ -1,16 +1,16 @@
 //! What origins do in a world, and what is checked of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pangea_base::UnixTime;
+use pangea_base::{PeerId, Prefix, UnixTime};
 use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
 use pangea_wire::Label;
 
 use super::atlas::Object;
 use super::clock::WALL;
-use super::machine::Machine;
+use super::machine::{Machine, Process};
 use super::network::{CANARY, Place};
 use super::origin::{Content, Ended, Job, PutPlan, Work, named};
 use super::{World, core};
@@ -346,10 +346,11 @@ impl World {
                 }
             }
             let used: u64 = process.cores.iter().map(|core| core.engine.stats().bytes).sum();
-            let ledger = process.cores[0].engine.ledger().map_or(0, |(used, _)| used);
+            let (ledger, _) = process.cores[0].engine.ledger().unwrap_or_default();
             if ledger != used {
                 wrong.push(format!("{}: the ledger has {ledger}, the disk {used}", machine.name));
             }
+            wrong.extend(accounts_differ(&machine.name, process));
             if let Some(file) = machine.disk.find(CANARY) {
                 wrong.push(format!("{}: plaintext in {file}", machine.name));
             }
@@ -373,6 +374,21 @@ impl World {
             }
         }
     }
+}
+
+/// The accounts of a node's ledger in which is something else than its disks' entries say, by owner
+/// and network.
+fn accounts_differ(name: &str, process: &Process) -> Option<String> {
+    let mut accounts: BTreeMap<(PeerId, Prefix), (u64, u64)> = BTreeMap::new();
+    for (owner, from, bytes) in process.cores.iter().flat_map(|core| core.engine.on_disk()) {
+        accounts.entry((owner, from)).or_default().0 += bytes;
+    }
+    for (owner, from, bytes) in process.cores[0].engine.accounts().unwrap_or_default() {
+        accounts.entry((owner, from)).or_default().1 += bytes;
+    }
+    let differs = |(_, (disk, ledger)): &(_, (u64, u64))| disk != ledger;
+    let ((owner, from), (disk, ledger)) = accounts.into_iter().find(differs)?;
+    Some(format!("{name}: of {owner} from {from:?} the ledger has {ledger}, the disk {disk}"))
 }
 
 impl World {
