@@ -186,8 +186,7 @@ impl<'a> LinkOut<'a> {
     }
 
     fn write(self, link: &str) -> Result<(), Failure> {
-        let failed =
-            |cause| Failure::file(format!("'{}' cannot be written: {cause}", self.path.display()));
+        let failed = |cause| OutputFailed::of(self.path, cause);
         let mut file = self.output.file();
         file.write_all(link.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)?;
         self.output.publish(self.name, self.replace)?;
@@ -256,7 +255,8 @@ fn show(
     }
     let human = if file.is_some() { "" } else { link.as_str() };
     match file_failed {
-        None => screen.result(human, &json)?,
+        None if file.is_some() => screen.result(human, &json)?,
+        None => link_on_stdout(human, &json, screen)?,
         Some(failure) => {
             screen.event(&json);
             screen.human(human);
@@ -266,6 +266,18 @@ fn show(
     Ok(match report.state {
         PutState::Complete => 0,
         PutState::Degraded => DEGRADED,
+    })
+}
+
+/// The result that has the only copy of the link.
+fn link_on_stdout(
+    human: &str,
+    json: &serde_json::Value,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    screen.result(human, json).map_err(|failure| {
+        let lost = "the object is stored, but its link is lost: put it again";
+        Failure { message: format!("{}; {lost}", failure.message), ..failure }
     })
 }
 
