@@ -21,9 +21,7 @@ use crate::config::{
     AcceptSetting, CoreSettings, CoresFor, NodeSettings, PeerName, default_capacity_bytes,
 };
 use crate::keyfile::{self, KeyFileRefused};
-use crate::node::{
-    Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Owner, Owners, Ready, Status,
-};
+use crate::node::{Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Owner, Owners, Ready, Status};
 use crate::reach::reachable;
 use crate::units;
 

@@ -17,16 +17,12 @@ const HELP: &str = concat!(
 Asks through a socket in the data directory, which only the node's own user can open.
 With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
 \"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
-<<<<<<< HEAD
-\"requests\",\"refused\",\"log_lines_lost\",\"clock\"}; clock is {\"state\"}: starting, believed, or
-doubted with \"why\",\"ahead_seconds\",\"doubted_seconds\",\"believed_in_seconds\". While it is
-doubted nothing is let go for its age; it is believed again by itself, or at a start with
---clock-is-right.",
-=======
-\"requests\",\"refused\",\"owners\":[{\"id\",\"network\",\"bytes\",\"reserved_bytes\",\
-\"share_bytes\"}],\"other_owners\"}.
-The owners are those that take the most, largest first; other_owners counts the rest.",
->>>>>>> caf131d6258af5e09e0676c19e5421108e6c05ee
+\"requests\",\"refused\",\"log_lines_lost\",\"clock\",\"owners\":[{\"id\",\"network\",\"bytes\",\
+\"reserved_bytes\",\"share_bytes\"}],\"other_owners\"}.
+clock is {\"state\"}: starting, believed, or doubted with \"why\",\"ahead_seconds\",
+\"doubted_seconds\",\"believed_in_seconds\". While it is doubted nothing is let go for its age; it
+is believed again by itself, or at a start with --clock-is-right. The owners are those that take
+the most, largest first; other_owners counts the rest.",
     crate::exit_codes!()
 );
 
@@ -56,15 +52,11 @@ fn text(status: &Value) -> String {
         Some(alias) => format!("{alias}: "),
         None => String::new(),
     };
-<<<<<<< HEAD
     let lost = match count("log_lines_lost") {
         0 => String::new(),
         lost => format!("\nlog       {lost} lines lost: stderr could not be written"),
     };
-    [
-=======
     let lines = [
->>>>>>> caf131d6258af5e09e0676c19e5421108e6c05ee
         format!("{alias}{}", word("addr")),
         format!("up        {}", units::time(uptime)),
         format!("runs on   {} ({})", word("driver"), cores(count("cores"))),
@@ -80,13 +72,8 @@ fn text(status: &Value) -> String {
             bytes("received_bytes"),
             bytes("sent_bytes")
         ),
-<<<<<<< HEAD
         format!("requests  {} served, {} refused{lost}", count("requests"), count("refused")),
         format!("clock     {}", clock(&status["clock"])),
-    ]
-    .join("\n")
-=======
-        format!("requests  {} served, {} refused", count("requests"), count("refused")),
     ];
     lines.into_iter().chain(owners(status)).collect::<Vec<_>>().join("\n")
 }
@@ -113,7 +100,6 @@ fn owners(status: &Value) -> Vec<String> {
         lines.push(format!("          and {others} who take less"));
     }
     lines
->>>>>>> caf131d6258af5e09e0676c19e5421108e6c05ee
 }
 
 /// Whether the clock is believed, and what that means if it is not.

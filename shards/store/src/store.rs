@@ -169,9 +169,9 @@ impl Store {
         self.index.owner_bytes(owner)
     }
 
-    /// The same of every owner.
-    pub fn owners(&self) -> Vec<(PeerId, u64)> {
-        self.index.owners()
+    /// The same of every account: an owner, and from where it stored them.
+    pub fn accounts(&self) -> Vec<(PeerId, Prefix, u64)> {
+        self.index.accounts()
     }
 
     /// Bytes that a shard or blob takes on disk, if it is held.

@@ -116,3 +116,36 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without words".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::weather::Fault;
+
+    /// A lawful world in which holders move and nothing else happens.
+    fn moving(seed: u64, old_address_wins: bool) -> World {
+        let mut world = (seed..).map(|seed| World::new(seed, 0));
+        let mut world = world.find(|world| world.weather.is_lawful && is_roomy(world)).unwrap();
+        world.weather.faults = vec![Fault::Move];
+        world.old_address_wins = old_address_wins;
+        all_of(&mut world);
+        world
+    }
+
+    /// Its code bears that a holder is gone for a while.
+    fn is_roomy(world: &World) -> bool {
+        world.weather.tolerance() > 0 && world.weather.enemies == 0 && world.weather.liars == 0
+    }
+
+    #[test]
+    fn holders_that_moved_are_found_and_that_they_are_not_would_be_seen() {
+        for seed in [100, 200, 300] {
+            let world = moving(seed, false);
+            assert!(world.failure.is_none(), "{:?}", world.failure);
+            assert!(world.log.faults.contains_key(Fault::Move.name()), "{:?}", world.log.faults);
+            let planted = moving(seed, true);
+            // A put or a get failed for no reason, or a holder seems to have lost what it has.
+            assert!(planted.failure.is_some(), "seed {seed}: an old address that wins is not seen");
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! What core 0 does as the keeper of the ledger, and what every core does when room is made.
 
-use std::collections::BTreeMap;
-
 use pangea_base::{CoreId, PeerId, Prefix};
 use pangea_trace::trace_event;
 
@@ -15,18 +13,8 @@ impl Engine {
     /// What the entries of this core's part of the store say is on disk, by owner and network; for
     /// comparing it with the ledger.
     pub fn on_disk(&self) -> Vec<(PeerId, Prefix, u64)> {
-        let mut held: BTreeMap<(PeerId, Prefix), u64> = BTreeMap::new();
-        let Some(store) = &self.shared.store else { return Vec::new() };
-        for (owner, bytes) in store.owners() {
-            held.insert((owner, Prefix::default()), bytes);
-        }
-        for (key, &(owner, from)) in &self.shared.networks {
-            let bytes = store.disk_bytes(key).unwrap_or(0);
-            *held.entry((owner, Prefix::default())).or_default() -= bytes;
-            *held.entry((owner, from)).or_default() += bytes;
-        }
-        held.retain(|_, bytes| *bytes > 0);
-        held.into_iter().map(|((owner, from), bytes)| (owner, from, bytes)).collect()
+        let all = self.shared.store.as_ref().map(|store| store.accounts()).unwrap_or_default();
+        all.into_iter().filter(|(_, _, bytes)| *bytes > 0).collect()
     }
 
     /// A core asks the ledger.

@@ -1,6 +1,7 @@
 //! What the world does to its inhabitants, when, and how it makes it good again.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use pangea_base::{Page, PagePool};
@@ -156,7 +157,7 @@ impl World {
         let name = self.machines[place].name.clone();
         self.log.fault(self.now, fault.name(), &name);
         match fault {
-            Fault::Kill | Fault::PowerCut | Fault::Close | Fault::Reformat => {
+            Fault::Kill | Fault::PowerCut | Fault::Close | Fault::Move | Fault::Reformat => {
                 self.stop(fault, place);
             }
             Fault::KillOrigin => self.kill_origin(place),
@@ -186,6 +187,10 @@ impl World {
         match fault {
             Fault::Kill => self.end(place, Machine::kill),
             Fault::PowerCut => self.end(place, Machine::power_cut),
+            Fault::Move => {
+                self.end(place, Machine::kill);
+                self.move_holder(place);
+            }
             Fault::Reformat => {
                 self.end(place, Machine::kill);
                 self.machines[place].disk.reformat();
@@ -202,6 +207,21 @@ impl World {
         }
         self.hurt(place, self.now + pause + GRACE);
         self.deeds.plan(self.now + pause, Deed::Start(place));
+    }
+
+    /// A holder gets another address, for good. Users hear of it; links and placements do not.
+    fn move_holder(&mut self, place: Place) {
+        let machine = &mut self.machines[place];
+        self.network.set_place(machine.addr, None);
+        let peer = machine.identity.peer();
+        self.moved.entry(peer).or_insert(machine.addr);
+        let IpAddr::V4(ip) = machine.addr.ip() else { unreachable!("all addresses are IPv4") };
+        let [a, b, c, d] = ip.octets();
+        machine.addr.set_ip(Ipv4Addr::from([a, b, c, d.wrapping_add(1)]).into());
+        self.network.set_place(machine.addr, Some(place));
+        for at in self.known.iter_mut().filter(|at| at.peer == peer) {
+            at.addr = machine.addr;
+        }
     }
 
     fn hurt(&mut self, place: Place, until: Instant) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pangea_base::{PeerId, Prefix, UnixTime};
+use pangea_base::{PeerAddr, PeerId, Prefix, UnixTime};
 use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
 use pangea_wire::Label;
@@ -100,7 +100,7 @@ impl World {
         let content = self.content();
         let place = self.origins[number].place;
         let machine = &self.machines[place];
-        let mut peers = self.known.clone();
+        let mut peers = self.named();
         let turn = self.chance.below(peers.len() as u64) as usize;
         peers.rotate_left(turn);
         let plan = PutPlan {
@@ -132,10 +132,24 @@ impl World {
         Content { seed: chance.u64(), bytes: bytes as usize, is_text: chance.below(3) == 0 }
     }
 
+    /// Whom users name, and where.
+    fn named(&self) -> Vec<PeerAddr> {
+        let old = |at: &PeerAddr| self.moved.get(&at.peer).filter(|_| self.old_address_wins);
+        let named = |at: &PeerAddr| PeerAddr { addr: *old(at).unwrap_or(&at.addr), ..*at };
+        self.known.iter().map(named).collect()
+    }
+
+    /// Whether some holder of an object is not where it was once.
+    fn has_moved(&self, object: usize) -> bool {
+        self.objects[object].holders.iter().any(|peer| self.moved.contains_key(peer))
+    }
+
     pub(super) fn begin_get(&mut self, number: usize, object: usize) {
         let place = self.origins[number].place;
         let cores = self.machines[place].setup.cores;
-        let peers = if self.chance.below(2) == 0 { self.known.clone() } else { Vec::new() };
+        // Where holders are that moved, the link does not say.
+        let names = self.chance.below(2) == 0 || self.has_moved(object);
+        let peers = if names { self.named() } else { Vec::new() };
         let Object { link, content, .. } = &self.objects[object];
         self.log.say(self.now, &format!("origin {place} gets object {object}"));
         let job = self.origins[number].get(link, peers, cores, object, *content);
@@ -145,7 +159,8 @@ impl World {
     fn begin_stat(&mut self, number: usize, object: usize) {
         let place = self.origins[number].place;
         let cores = self.machines[place].setup.cores;
-        let job = self.origins[number].stat(&self.objects[object].link, &self.known, cores, object);
+        let peers = self.named();
+        let job = self.origins[number].stat(&self.objects[object].link, &peers, cores, object);
         self.begin(number, job, 0);
     }
 

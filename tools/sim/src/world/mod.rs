@@ -13,6 +13,7 @@ pub mod origin;
 pub mod weather;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pangea_base::{Entropy, PeerAddr, PeerId};
@@ -62,8 +63,13 @@ pub struct World {
     deeds: Deeds,
     witness: Witness,
     chance: Entropy,
-    // Whom origins are told to store at.
+    // Whom origins are told to store at, and where they are.
     known: Vec<PeerAddr>,
+    // Holders that are not where they were at first, and where that was.
+    moved: BTreeMap<PeerId, SocketAddr>,
+    /// A planted fault: origins go by the address that was first known of a holder, as though an old
+    /// one in a link won over the one that the user names.
+    pub old_address_wins: bool,
     // Of them, who gives no receipt without a flaw.
     forgers: Vec<PeerId>,
     // Objects that are to be read in the time of calm.
@@ -119,6 +125,8 @@ impl World {
             deeds: Deeds::default(),
             witness: Witness::default(),
             known: Vec::new(),
+            moved: BTreeMap::new(),
+            old_address_wins: false,
             forgers: Vec::new(),
             to_read: Vec::new(),
             checked_at: now,
@@ -288,6 +296,10 @@ impl World {
 
     fn deliver(&mut self) {
         while let Some((place, packet)) = self.network.arrived(self.now) {
+            let Some(place) = place else {
+                self.refuse(&packet);
+                continue;
+            };
             if let Some(visitor) = place.checked_sub(self.machines.len()) {
                 let visitor = &mut self.visitors[visitor];
                 let Packet { from, ecn, stride, data, .. } = packet;
@@ -296,7 +308,10 @@ impl World {
                 continue;
             }
             let machine = &mut self.machines[place];
-            let Some(process) = &mut machine.process else { continue };
+            let Some(process) = &mut machine.process else {
+                self.refuse(&packet);
+                continue;
+            };
             let cores = process.cores.len() as u64;
             let core = match machine.setup.steer_mesh {
                 true => 0,
@@ -305,6 +320,17 @@ impl World {
             if !process.cores[core].receive(self.now, packet) {
                 self.log.count("socket full");
             }
+        }
+    }
+
+    /// Nobody takes a packet. Some systems say so to who sent it, to whichever of its cores.
+    fn refuse(&mut self, packet: &Packet) {
+        let sender = self.network.place(packet.from).and_then(|place| self.machines.get_mut(place));
+        let Some(process) = sender.and_then(|machine| machine.process.as_mut()) else { return };
+        if self.chance.below(2) == 0 {
+            let core = self.chance.below(process.cores.len() as u64) as usize;
+            process.cores[core].refused(self.now, packet.to);
+            self.log.count("refused");
         }
     }
 

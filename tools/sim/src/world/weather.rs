@@ -19,6 +19,7 @@ pub enum Fault {
     PowerCut,
     CutAtReceipt,
     Close,
+    Move,
     Reformat,
     Isolate,
     Halve,
@@ -38,11 +39,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 21] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::CutAtReceipt,
         Fault::Close,
+        Fault::Move,
         Fault::Reformat,
         Fault::Isolate,
         Fault::Halve,
@@ -68,6 +70,7 @@ impl Fault {
             Fault::PowerCut => "power cut",
             Fault::CutAtReceipt => "power cut behind a receipt",
             Fault::Close => "closed and started",
+            Fault::Move => "came back elsewhere",
             Fault::Reformat => "reformatted",
             Fault::Isolate => "isolated",
             Fault::Halve => "network halved",
