@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pangea_base::file::{FileDone, FileFault, FileId, FileOp, FileValue};
-use pangea_base::{Hash, Locator, Page, PagePool, PeerId, ShardKey};
+use pangea_base::{Hash, Locator, Page, PagePool, PeerId, Prefix, ShardKey};
 
 use crate::clock::ClockFile;
 use crate::expiry::Expiry;

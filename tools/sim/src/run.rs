@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::world::clocks::{Clocks, NIGHT, Plant};
 use crate::world::{Tally, World};
 
 /// Faults happen for so long.
@@ -41,7 +42,12 @@ pub struct Outcome {
 /// Lives one world from its beginning to its end, or to the first thing that is wrong.
 /// The last `kept` events are shown if it fails.
 pub fn live(seed: u64, kept: usize) -> Outcome {
-    let mut world = World::new(seed, kept);
+    live_planted(seed, kept, None)
+}
+
+/// The same, with a fault built in.
+pub fn live_planted(seed: u64, kept: usize, plant: Option<Plant>) -> Outcome {
+    let mut world = World::new(seed, kept, plant);
     let lived = catch_unwind(AssertUnwindSafe(|| all_of(&mut world)));
     if let Err(panic) = lived {
         world.fail(format!("a panic: {}", text_of(&*panic)));
@@ -64,10 +70,25 @@ fn all_of(world: &mut World) {
     if world.failure.is_none() {
         world.check_quiet();
     }
+    if world.weather.clocks == Clocks::WrongAndNight {
+        night(world);
+    }
     world.close();
     run_for(world, CLOSING);
     if world.failure.is_none() {
         world.check_closed();
+    }
+}
+
+/// Longer than a doubt lasts: every clock is believed again, and every object can be read.
+fn night(world: &mut World) {
+    run_for(world, NIGHT);
+    world.check_believed();
+    world.read_all();
+    run_until(world, LIVENESS, "after a night an object is not read", World::is_idle);
+    run_for(world, REST);
+    if world.failure.is_none() {
+        world.check_quiet();
     }
 }
 

@@ -86,6 +86,7 @@ impl World {
         for place in 0..self.machines.len() {
             self.machines[place].disk.heal();
             self.machines[place].clock.set_ahead(0);
+            self.machines[place].clock.set_wrong(0);
         }
     }
 
@@ -117,7 +118,7 @@ impl World {
                 let origin = self.chance.below(self.origins.len() as u64) as usize;
                 self.origins[origin].place
             }
-            Fault::Stall | Fault::ClockStep => {
+            Fault::Stall | Fault::ClockStep | Fault::ClockJump => {
                 self.chance.below(self.machines.len() as u64) as usize
             }
             _ => self.chance.below(self.weather.holders as u64) as usize,
@@ -161,6 +162,7 @@ impl World {
                 self.stop(fault, place);
             }
             Fault::KillOrigin => self.kill_origin(place),
+            Fault::ClockJump => self.jump(place),
             Fault::Stall | Fault::ClockStep | Fault::Hog | Fault::Rebind => {
                 self.annoy(fault, place);
             }
@@ -224,18 +226,19 @@ impl World {
         }
     }
 
-    fn hurt(&mut self, place: Place, until: Instant) {
+    pub(super) fn hurt(&mut self, place: Place, until: Instant) {
         let works = self.origins.iter_mut().filter_map(|origin| origin.work.as_mut());
         self.atlas.hurt(place, until, works);
     }
 
-    fn start(&mut self, place: Place) {
+    pub(super) fn start(&mut self, place: Place) {
         if self.machines[place].process.is_some() {
             return;
         }
         self.tally.restarts += 1;
         self.machines[place].setup.cores = 1 + self.chance.below(4) as u8;
         self.log.say(self.now, &format!("{} starts", self.machines[place].name));
+        self.set_clock_at_start(place);
         self.machines[place].start(self.now, &self.witness);
     }
 

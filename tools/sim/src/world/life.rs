@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pangea_base::{PeerAddr, PeerId, Prefix, UnixTime};
+use pangea_base::{PeerAddr, PeerId, Prefix};
 use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
 use pangea_wire::Label;
 
 use super::atlas::Object;
-use super::clock::WALL;
 use super::machine::{Machine, Process};
 use super::network::{CANARY, Place};
 use super::origin::{Content, Ended, Job, PutPlan, Work, named};
@@ -20,8 +19,6 @@ use super::{World, core};
 const WORK_MAX: Duration = Duration::from_secs(600);
 /// Objects of a world.
 const OBJECTS_MAX: usize = 24;
-/// How long holders are asked to keep an object: longer than any world lasts.
-const LEASE: u64 = 30 * 86_400;
 
 impl World {
     pub(super) fn run_origins(&mut self) {
@@ -107,7 +104,7 @@ impl World {
             peers,
             code: self.weather.code,
             budget: self.weather.budget,
-            lease: UnixTime(WALL + LEASE),
+            lease: self.lease(place),
             cores: machine.setup.cores,
             content,
             label: Label::new("NOBODY MAY SEE.").ok().filter(|_| self.chance.below(2) == 0),
@@ -303,6 +300,7 @@ impl World {
 
     /// What must hold at every moment.
     pub(super) fn check(&mut self) {
+        self.check_clocks();
         let mut wrong = Vec::new();
         for machine in &self.machines {
             let Some(process) = &machine.process else { continue };

@@ -2,6 +2,7 @@
 
 pub mod atlas;
 pub mod clock;
+pub mod clocks;
 pub mod core;
 pub mod disk;
 pub mod faults;
@@ -24,6 +25,7 @@ use crate::actor::Actor;
 use crate::enemies;
 use atlas::{Atlas, Object};
 use clock::NodeClock;
+use clocks::{Clocks, Plant};
 use disk::{Character, NodeDisk};
 use faults::Deeds;
 use log::Log;
@@ -84,6 +86,8 @@ pub struct World {
     is_counting: bool,
     // Whose next receipt its power does not survive.
     armed: Option<Place>,
+    // The fault that is built in.
+    plant: Option<Plant>,
 }
 
 /// What was done in a world.
@@ -103,12 +107,16 @@ pub struct Tally {
 }
 
 impl World {
-    /// The world of a seed, at its beginning; its last `kept` events are kept to be shown.
-    pub fn new(seed: u64, kept: usize) -> World {
+    /// The world of a seed, at its beginning; its last `kept` events are kept to be shown. With a
+    /// planted fault its clocks are wrong.
+    pub fn new(seed: u64, kept: usize, plant: Option<Plant>) -> World {
         let mut key = *b"pangea world                    ";
         key[24..].copy_from_slice(&seed.to_le_bytes());
         let mut chance = Entropy::new(key);
-        let weather = Weather::draw(&mut chance);
+        let weather = match plant {
+            Some(_) => Weather::draw(&mut chance).with(Clocks::Wrong),
+            None => Weather::draw(&mut chance),
+        };
         let now = Instant::now();
         let mut world = World {
             now,
@@ -136,6 +144,7 @@ impl World {
             to_count: Vec::new(),
             is_counting: false,
             armed: None,
+            plant,
             chance,
             weather,
         };
@@ -166,6 +175,7 @@ impl World {
         }
         let nodes: Vec<PeerAddr> = self.known.clone();
         self.invite(&nodes);
+        self.set_clocks();
         for machine in &mut self.machines {
             machine.start(self.now, &self.witness);
         }
@@ -370,6 +380,7 @@ impl World {
         while let Some(report) = process.report() {
             match report {
                 Report::StoreFailed(why) => failed = Some(why),
+                Report::Clock(status) => machine.watch.said(status, machine.clock.off()),
                 Report::Ready { shards, bytes } => {
                     let what = format!("{} opens {shards} shards, {bytes} B", machine.name);
                     self.log.say(self.now, &what);

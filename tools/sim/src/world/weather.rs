@@ -8,6 +8,7 @@ use pangea_base::{Code, Entropy};
 use pangea_ces::plan::CompressionChoice;
 use pangea_transport::Limits;
 
+use super::clocks::Clocks;
 use super::disk::Character;
 use super::machine::Setup;
 use super::network::Path;
@@ -33,6 +34,7 @@ pub enum Fault {
     SmallMtu,
     Stall,
     ClockStep,
+    ClockJump,
     Hog,
     Rebind,
     KillOrigin,
@@ -58,6 +60,7 @@ impl Fault {
         Fault::SmallMtu,
         Fault::Stall,
         Fault::ClockStep,
+        Fault::ClockJump,
         Fault::Hog,
         Fault::Rebind,
         Fault::KillOrigin,
@@ -84,6 +87,7 @@ impl Fault {
             Fault::SmallMtu => "MTU black hole",
             Fault::Stall => "core stalled",
             Fault::ClockStep => "wall clock set",
+            Fault::ClockJump => "wall clock jumps",
             Fault::Hog => "pages refused",
             Fault::Rebind => "address changed",
             Fault::KillOrigin => "origin killed",
@@ -94,7 +98,12 @@ impl Fault {
     pub fn hurts(self) -> bool {
         !matches!(
             self,
-            Fault::Stall | Fault::ClockStep | Fault::Hog | Fault::Rebind | Fault::KillOrigin
+            Fault::Stall
+                | Fault::ClockStep
+                | Fault::ClockJump
+                | Fault::Hog
+                | Fault::Rebind
+                | Fault::KillOrigin
         )
     }
 }
@@ -121,6 +130,7 @@ pub struct Weather {
     pub pause: Duration,
     pub tiny: Tiny,
     pub disk_micros: u64,
+    pub clocks: Clocks,
 }
 
 /// Limits that are as small as they may be, each in some seeds.
@@ -151,8 +161,9 @@ impl Weather {
         let liars = if is_lawful { liars } else { chance.below(3) as usize };
         let mut faults: Vec<Fault> =
             Fault::ALL.into_iter().filter(|_| chance.below(2) == 0).collect();
+        faults.retain(|fault| *fault != Fault::ClockJump);
         faults.extend([Fault::Kill, Fault::PowerCut, Fault::CutAtReceipt]);
-        Weather {
+        let weather = Weather {
             holders,
             origins: 1 + chance.below(3) as usize,
             enemies,
@@ -179,7 +190,23 @@ impl Weather {
                 journal: chance.below(4) == 0,
             },
             disk_micros: [100, 2_000, 20_000][chance.below(3) as usize],
+            clocks: Clocks::Right,
+        };
+        // A night is a hundred times as long as a world without one.
+        match chance.below(32) {
+            0..8 => weather.with(Clocks::Wrong),
+            8 => weather.with(Clocks::WrongAndNight),
+            _ => weather,
         }
+    }
+
+    /// The same, with these wall clocks.
+    pub fn with(mut self, clocks: Clocks) -> Weather {
+        self.clocks = clocks;
+        if clocks != Clocks::Right {
+            self.faults.extend([Fault::ClockJump; 3]);
+        }
+        self
     }
 
     /// The process of a holder or an origin.
