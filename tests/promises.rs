@@ -230,8 +230,8 @@ fn a_put_that_is_broken_off_costs_its_origin_nothing() {
         wait_until("it is under way", Duration::from_secs(20), || {
             network.nodes[0].received_bytes() > before + (20 << 20)
         });
-        running.process.signal(Signal::KILL);
-        running.end();
+        running.process.signal(Signal::INT);
+        assert_eq!(running.end().code, Some(130));
     }
     let put = network.put(&original, &["--no-compress"]);
     assert_there(&network, &put.link(0), &original);
