@@ -11,6 +11,10 @@ const BLOCK: usize = 4096;
 const JOURNAL: &str = "store/p00/journal-0000000000000001";
 const EXTENT: &str = "store/p00/extent-00000000";
 const FORMAT: &str = "store/format";
+/// What a block of a journal begins with, before its entries.
+const HEAD: usize = 120;
+/// Where the first entry, a shard's, says how long it is.
+const LENGTH: usize = HEAD + 1 + 32 + 37 + 2 + 8 + 7 + 1 + 8 + 32;
 
 pub fn make(all: &mut Vec<Made>) {
     formats(all);
@@ -41,7 +45,8 @@ fn formats(all: &mut Vec<Made>) {
     for (name, bytes) in [
         ("with-a-bent-format-file", with(FORMAT, |file| file[99] ^= 1)),
         ("with-a-format-file-of-another-magic", field(32, b'X')),
-        ("of-version-2", field(40, 2)),
+        ("of-version-3", field(40, 3)),
+        ("of-another-node", field(44, 9)),
         ("of-version-0", field(40, 0)),
         ("of-version-16777217", field(43, 1)),
         ("with-a-format-file-of-text", with(FORMAT, |file| file.fill(b'x'))),
@@ -79,7 +84,7 @@ fn journals(all: &mut Vec<Made>) {
             "with-a-lost-deletion",
             with(JOURNAL, |file| {
                 // Something else lies where the deleted shard was.
-                let place = file.chunks(BLOCK).position(|block| block[112] == 3 && block[45] == 3);
+                let place = file.chunks(BLOCK).position(|block| block[HEAD] == 3 && block[45] == 3);
                 file[place.expect("something was deleted") * BLOCK + 200] ^= 1;
             }),
         ),
@@ -137,6 +142,8 @@ fn strangers(all: &mut Vec<Made>) {
         ("with-an-extent-of-another-number", renamed(EXTENT, "store/p00/extent-00000007")),
         ("with-a-file-that-is-not-ours", more("store/p00/notes.txt", b"hello")),
         ("with-an-extent-of-nine-digits", more("store/p00/extent-00000000a", &[0; BLOCK])),
+        ("with-an-extent-of-the-highest-number", more("store/p00/extent-ffffffff", &[0; BLOCK])),
+        ("with-an-extent-that-is-not-ours", more("store/p00/extent-00000009", &[7; BLOCK])),
         ("with-everything-in-two-partitions", pack(&elsewhere)),
     ] {
         add(all, "data-directory", name, bytes);
@@ -166,12 +173,13 @@ fn resealed(all: &mut Vec<Made>) {
         })
     };
     for (name, bytes) in [
-        ("with-a-journal-block-of-version-2", field(JOURNAL, 2, 40, 2)),
+        ("with-a-journal-block-of-version-3", field(JOURNAL, 2, 40, 3)),
+        ("with-a-journal-block-that-says-the-file-is-longer", field(JOURNAL, 2, 114, 9)),
         (
-            "with-a-journal-that-is-all-of-version-2",
+            "with-a-journal-that-is-all-of-version-3",
             with(JOURNAL, |file| {
                 for block in file.chunks_mut(BLOCK).filter(|block| block[32] == b'P') {
-                    block[40] = 2;
+                    block[40] = 3;
                     seal(block);
                 }
             }),
@@ -180,17 +188,17 @@ fn resealed(all: &mut Vec<Made>) {
         ("with-a-block-of-another-generation", field(JOURNAL, 2, 48, 9)),
         ("with-a-block-of-another-number", field(JOURNAL, 2, 56, 9)),
         ("with-a-block-of-more-entries-than-fit", field(JOURNAL, 2, 47, 0xff)),
-        ("with-an-entry-of-an-unknown-kind", field(JOURNAL, 2, 112, 9)),
-        ("with-an-entry-without-data-shards", field(JOURNAL, 2, 112 + 38, 0)),
+        ("with-an-entry-of-an-unknown-kind", field(JOURNAL, 2, HEAD, 9)),
+        ("with-an-entry-without-data-shards", field(JOURNAL, 2, HEAD + 70, 0)),
         (
             "with-an-entry-of-a-long-shard",
-            field(JOURNAL, 2, 112 + 1 + 37 + 2 + 8 + 32 + 8 + 32 + 7, 0xff),
+            field(JOURNAL, 2, LENGTH + 7, 0xff),
         ),
         (
             "with-an-entry-of-255-runs",
-            field(JOURNAL, 2, 112 + 1 + 37 + 2 + 8 + 32 + 8 + 32 + 8, 0xff),
+            field(JOURNAL, 2, LENGTH + 8, 0xff),
         ),
-        ("with-an-extent-header-of-version-2", field(EXTENT, 0, 40, 2)),
+        ("with-an-extent-header-of-version-3", field(EXTENT, 0, 40, 3)),
         ("with-an-extent-header-of-another-number", field(EXTENT, 0, 48, 9)),
         ("with-an-extent-header-of-another-partition", field(EXTENT, 0, 44, 9)),
     ] {

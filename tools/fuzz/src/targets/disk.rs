@@ -7,19 +7,23 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use pangea_base::file::FileName;
 use pangea_base::{
-    ChunkNumber, Code, CoreId, GROUP_BYTES, GroupTable, Hash, Locator, PagePool, PeerId,
+    ChunkNumber, Code, CoreId, GROUP_BYTES, GroupTable, Hash, Locator, PagePool, PeerId, Prefix,
     ShardIndex, ShardKey, UnixTime,
 };
 use pangea_store::sim::{Disk, Image};
 use pangea_store::{
-    AppendRefused, BlobKey, BlobKind, Event, Key, OpenFailed, Output, Recovered, ShardMeta, Store,
-    StoreConfig, StoreFault,
+    AppendRefused, BlobKey, BlobKind, Event, Key, OpenFailed, Output, OwnedBlob, OwnedShard,
+    Recovered, ShardMeta, Store, StoreConfig, StoreFault,
 };
 
 use super::input::{Input, counted};
 use super::samples::pattern;
 
 const BLOCK: usize = 4096;
+/// What a block of a journal begins with, before its entries.
+const HEAD: usize = 120;
+/// Who puts shards here.
+const OWNER: PeerId = PeerId([1; 32]);
 const EXTENT_BYTES: u64 = 128 << 10;
 /// More steps than any opening, reading or writing of so small a disk takes.
 const STEPS_MAX: usize = 20_000;
@@ -32,7 +36,7 @@ fn config() -> StoreConfig {
         journal_step_bytes: 128 << 10,
         shards_max: 64,
         blobs_max: 64,
-        ..StoreConfig::new(CoreId(0), 1, capacity, UnixTime(0))
+        ..StoreConfig::new(CoreId(0), 1, PeerId([3; 32]), capacity, UnixTime(0))
     }
 }
 
@@ -82,9 +86,10 @@ impl Rig {
 
     pub fn put(&mut self, key: ShardKey, bytes: &[u8]) -> bool {
         let meta = ShardMeta {
-            owner: PeerId([1; 32]),
+            owner: OWNER,
+            prefix: Prefix(Some([4, 0, 0, 192, 0, 2])),
             code: Code::new(10, 4).expect("it is a code"),
-            lease: UnixTime(1000),
+            until: UnixTime(1000),
             length_max: bytes.len() as u64,
         };
         let Ok(id) = self.store.begin(key, meta) else { return false };
@@ -103,14 +108,18 @@ impl Rig {
     }
 
     pub fn put_blob(&mut self, kind: BlobKind, bytes: &[u8]) {
-        let key = BlobKey { locator: Locator([1; 32]), kind, id: Hash::of(bytes) };
+        let locator = Locator([1; 32]);
+        let key = match kind {
+            BlobKind::Placement => BlobKey::placement(locator, 0),
+            _ => BlobKey { locator, kind, id: Hash::of(bytes) },
+        };
         let (owner, bytes) = (PeerId([2; 32]), Bytes::copy_from_slice(bytes));
-        self.store.put_blob(key, owner, bytes, 1).expect("there is room");
+        self.store.put_blob(key, owner, Prefix(None), bytes, 1).expect("there is room");
         self.settle();
     }
 
     /// The whole shard, as long as it is what its root says; or the fault.
-    pub fn get(&mut self, key: ShardKey) -> Result<Vec<u8>, StoreFault> {
+    pub fn get(&mut self, key: OwnedShard) -> Result<Vec<u8>, StoreFault> {
         let info = self.store.shard(&key).expect("it is held");
         self.store.table(&key, 7).expect("nothing else is read");
         let table: GroupTable = match self.answer() {
@@ -138,7 +147,7 @@ impl Rig {
     }
 
     pub fn get_blob(&mut self, key: BlobKey) -> Result<Bytes, StoreFault> {
-        self.store.blob(key.kind, key.locator, Some(key.id), 7).expect("it is held");
+        self.store.blob(key.kind, key.locator, key.id, 7).expect("it is held");
         match self.answer() {
             Event::Blob { bytes, .. } => Ok(bytes),
             Event::ReadFailed { fault, .. } => Err(fault),
@@ -182,7 +191,7 @@ pub fn examine(image: Image) -> Vec<String> {
             }
         }
         let blobs: Vec<_> = rig.store.blobs_of(locator).collect();
-        for (key, _) in blobs {
+        for (OwnedBlob { key, .. }, _) in blobs {
             // The store has compared it with its root; its id is a hash only where who stored it
             // meant it so.
             if let Err(fault) = rig.get_blob(key) {
@@ -192,6 +201,7 @@ pub fn examine(image: Image) -> Vec<String> {
     }
     let new = ShardKey { locator: locators[1], ..key(99) };
     if rig.put(new, &pattern(20_000)) {
+        let new = OwnedShard { key: new, owner: OWNER };
         assert_eq!(rig.get(new), Ok(pattern(20_000)), "what was stored just now");
     }
     if rig.poisoned {
@@ -221,6 +231,10 @@ pub fn counts(found: &Recovered) -> Vec<String> {
         blobs: _,
         bytes: _,
         owners: _,
+        newest: _,
+        believed: _,
+        carried_over: _,
+        taken_over: _,
         cut_blocks,
         damaged_blocks,
         lost_entries,
@@ -256,7 +270,7 @@ pub fn sound() -> &'static Image {
         }
         rig.put_blob(BlobKind::ManifestRoot, &sparse(9000));
         rig.put_blob(BlobKind::Placement, &pattern(300));
-        rig.store.delete(Key::Shard(key(2))).expect("it is held");
+        rig.store.delete(Key::shard(OWNER, key(2))).expect("it is held");
         rig.settle();
         // Where the deleted one was.
         assert!(rig.put(key(9), &sparse(16_384)), "there is room");
@@ -373,6 +387,7 @@ pub fn image_seeds() -> Vec<Vec<u8>> {
 pub fn journal(data: &[u8]) {
     let mut input = Input::new(data);
     let mut journal = vec![0; 32 * BLOCK];
+    let reserved = journal.len() as u64;
     let (mut link, mut entries) = ([0; 32], 0u64);
     for sequence in 0..24u64 {
         if input.is_empty() {
@@ -389,11 +404,11 @@ pub fn journal(data: &[u8]) {
         let before = own(4, entries);
         let backlink = if wrong & 1 << 5 == 0 { link } else { input.array() };
         let body = input.bytes();
-        let body = &body[..body.len().min(BLOCK - 112)];
+        let body = &body[..body.len().min(BLOCK - HEAD)];
         let used = if wrong & 1 << 6 == 0 { body.len() as u16 } else { input.u16() };
         let head = [
             &b"PANGEAJB"[..],
-            &1u32.to_le_bytes(),
+            &2u32.to_le_bytes(),
             &[0, kind],
             &used.to_le_bytes(),
             &generation.to_le_bytes(),
@@ -401,6 +416,7 @@ pub fn journal(data: &[u8]) {
             &first.to_le_bytes(),
             &before.to_le_bytes(),
             &backlink,
+            &reserved.to_le_bytes(),
             body,
         ]
         .concat();
@@ -425,7 +441,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
     let bodies: Vec<Vec<u8>> = blocks
         .map(|block| {
             let used = usize::from(u16::from_le_bytes([block[46], block[47]]));
-            [&[0][..], &counted(&block[112..112 + used])].concat()
+            [&[0][..], &counted(&block[HEAD..HEAD + used])].concat()
         })
         .collect();
     let mut seeds: Vec<Vec<u8>> =

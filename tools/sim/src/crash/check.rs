@@ -1,12 +1,14 @@
 //! What recovery makes of an image, and whether that is right.
 
+use std::collections::BTreeMap;
+
 use pangea_base::{ChunkNumber, Entropy, Hash, Locator, ShardIndex, ShardKey, UnixTime};
 use pangea_store::sim::{Disk, Image};
-use pangea_store::{Event, Key, ShardMeta, Store};
+use pangea_store::{BlobKind, Event, Key, ShardMeta};
 
 use super::cut::{Way, some_ways};
-use super::history::{History, State, name};
-use super::rig::{Medium, OWNER, Rig, code, pool};
+use super::history::{Held, History, State, name};
+use super::rig::{Medium, OWNERS, Rig, code, pool, prefix_of};
 use super::workload::{LOCATORS, entropy};
 
 /// The object of the puts that follow a recovery.
@@ -25,51 +27,71 @@ pub struct Rigour {
     pub nested: bool,
 }
 
-/// Everything that a store holds.
-pub fn state_of(store: &Store) -> State {
+/// Everything that a store holds, all of it read back.
+fn state_of<M: Medium>(rig: &mut Rig<M>) -> Result<State, String> {
     let mut state = State::new();
     for locator in LOCATORS.into_iter().chain([EXTRA]) {
-        for (key, info) in store.shards_of(locator) {
-            state.insert(Key::Shard(key), (info.root, info.length));
+        let shards: Vec<_> = rig.store.shards_of(locator).collect();
+        for (shard, info) in shards {
+            let key = Key::Shard(shard);
+            let got = rig.get(shard).map_err(|why| format!("{} cannot be read: {why}", name(&key)));
+            if got? != (info.root, info.length) {
+                return Err(format!("{} has other bytes", name(&key)));
+            }
+            if info.prefix != prefix_of(shard.owner, info.root) {
+                return Err(format!("{} is from another network", name(&key)));
+            }
+            state.insert(key, (info.root, info.length, info.until));
         }
-        for (key, length) in store.blobs_of(locator) {
-            state.insert(Key::Blob(key), (key.id, length));
+        let blobs: Vec<_> = rig.store.blobs_of(locator).collect();
+        for (blob, length) in blobs {
+            let key = Key::Blob(blob);
+            let got = rig.blob(blob).map_err(|why| format!("{} cannot be read: {why}", name(&key)));
+            let (root, got_length) = got?;
+            let right = blob.key.kind == BlobKind::Placement || root == blob.key.id;
+            if !right || got_length != length {
+                return Err(format!("{} has other bytes", name(&key)));
+            }
+            state.insert(key, (root, length, UnixTime(0)));
         }
     }
-    state
+    Ok(state)
+}
+
+/// What a recovery found.
+pub struct Opened {
+    pub state: State,
+    pub believed: Option<UnixTime>,
 }
 
 /// Opens a store, reads all of it back, and says what it holds.
-pub fn recover<M: Medium>(rig: &mut Rig<M>) -> Result<State, String> {
+pub fn recover<M: Medium>(rig: &mut Rig<M>) -> Result<Opened, String> {
     let found = rig.opened()?;
     if found.damaged() || found.duplicates + found.unknown_files > 0 {
         return Err(format!("a cut is taken for damage: {found:?}"));
     }
-    let state = state_of(&rig.store);
+    let state = state_of(rig)?;
     if found.shards + found.blobs != state.len() as u64 {
         let (shards, blobs, held) = (found.shards, found.blobs, state.len());
         return Err(format!("{shards} shards and {blobs} blobs are found, {held} are ours"));
     }
-    let mut disk_bytes = 0;
-    for (key, held) in &state {
-        let got = match key {
-            Key::Shard(key) => rig.get(*key),
-            Key::Blob(key) => {
-                rig.get_blob(*key).map(|bytes| (Hash::of(&bytes), bytes.len() as u64))
-            }
-        };
-        let got = got.map_err(|why| format!("{} cannot be read: {why}", name(key)))?;
-        if got != *held {
-            return Err(format!("{} has other bytes", name(key)));
-        }
-        disk_bytes += rig.store.disk_bytes(key).unwrap_or_default();
+    let (mut disk_bytes, mut accounts) = (0, BTreeMap::new());
+    for (key, (root, ..)) in &state {
+        let bytes = rig.store.disk_bytes(key).unwrap_or_default();
+        let account = (key.owner(), prefix_of(key.owner(), *root));
+        disk_bytes += bytes;
+        *accounts.entry(account).or_insert(0) += bytes;
+    }
+    let charged = found.owners.iter().map(|(owner, prefix, bytes)| ((*owner, *prefix), *bytes));
+    if !charged.clone().eq(accounts) {
+        return Err(format!("accounts and disk do not agree: {:?}", found.owners));
     }
     rig.leaks_no_page()?;
     if rig.store.used_bytes() != disk_bytes {
         let used = rig.store.used_bytes();
         return Err(format!("{used} bytes are in use, what is held takes {disk_bytes}"));
     }
-    Ok(state)
+    Ok(Opened { state, believed: found.believed })
 }
 
 /// Checks images, and counts those within others.
@@ -102,13 +124,14 @@ impl Checker {
     ) -> Result<State, String> {
         let again = rigour.nested.then(|| image.clone());
         let mut rig = self.start(image);
-        let state = recover(&mut rig)?;
+        let Opened { state, believed } = recover(&mut rig)?;
         history.compare(&state, moment)?;
+        history.compare_clock(believed, moment)?;
         if rigour.twice {
             self.twice += 1;
             let mut second = self.start(rig.medium.image());
             let other = recover(&mut second).map_err(|why| format!("recovered twice: {why}"))?;
-            if other != state {
+            if other.state != state || other.believed != believed {
                 return Err("recovered twice, it holds something else".to_owned());
             }
         }
@@ -147,9 +170,9 @@ impl Checker {
             let context = format!("its recovery cut at {moment}, {}", Way(survivors));
             let deeper = (depth < DEPTH_MAX && random.below(4) == 0).then(|| image.clone());
             let mut rig = self.start(image);
-            let found = recover(&mut rig).map_err(|why| format!("{context}: {why}"))?;
+            let found = recover(&mut rig).map_err(|why| format!("{context}: {why}"))?.state;
             let mut rest = found.clone();
-            let held = rest.remove(&Key::Shard(extra.key));
+            let held = rest.remove(&extra.key);
             if held.is_none() && extra.stored <= moment {
                 return Err(format!("{context}: the put after the recovery is lost"));
             }
@@ -167,13 +190,10 @@ impl Checker {
     fn put_extra(&self, rig: &mut Rig<Disk>, depth: u32) -> Result<Extra, String> {
         let key = ShardKey { locator: EXTRA, chunk: ChunkNumber(depth), index: ShardIndex(1) };
         let bytes = vec![depth as u8; 5000];
-        let meta = ShardMeta {
-            owner: OWNER,
-            code: code(),
-            lease: UnixTime(u64::MAX),
-            length_max: bytes.len() as u64,
-        };
-        // A full store takes nothing more; its recovery is cut all the same.
+        let (owner, root, until) = (OWNERS[0], Hash::of(&bytes), UnixTime(u64::MAX));
+        let length_max = bytes.len() as u64;
+        let prefix = prefix_of(owner, root);
+        let meta = ShardMeta { owner, prefix, code: code(), until, length_max };
         let put = rig.put_soon(key, meta, &bytes, |_| {});
         let mut stored = usize::MAX;
         while rig.step() {
@@ -185,12 +205,12 @@ impl Checker {
                 }
             }
         }
-        Ok(Extra { key, held: (Hash::of(&bytes), bytes.len() as u64), stored })
+        Ok(Extra { key: Key::shard(owner, key), held: (root, length_max, until), stored })
     }
 }
 
 struct Extra {
-    key: ShardKey,
-    held: (Hash, u64),
+    key: Key,
+    held: Held,
     stored: usize,
 }

@@ -258,7 +258,7 @@ fn one(
     let checked =
         catch_unwind(AssertUnwindSafe(|| checker.check(&lived.history, moment, image, rigour)));
     let state = checked.map_err(|panic| format!("a panic: {}", text_of(&*panic)))??;
-    state.values().for_each(|(root, _)| outcome.hash.add(&root.0));
+    state.values().for_each(|(root, ..)| outcome.hash.add(&root.0));
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use super::Options;
 use super::check::{Checker, EXTRA, Rigour, recover};
 use super::cut::{Failure, Way, live_numbered, order, some_ways, text_of};
 use super::history::State;
-use super::rig::{Medium, OWNER, Rig, code, pool};
+use super::rig::{Medium, OWNERS, Rig, code, pool, prefix_of};
 use super::workload::{Lived, entropy};
 
 /// Images of one workload.
@@ -280,8 +280,8 @@ fn one(dir: &Path, back: Back, lived: &Lived, moment: usize, image: Image) -> Re
 
 fn opened(dir: &Path, back: Back, now: UnixTime, expected: &State) -> Result<Rig<Real>, String> {
     let mut rig = Rig::start(Real::open(dir, back)?, pool(8), now);
-    let state = recover(&mut rig).map_err(|why| format!("on real files: {why}"))?;
-    match state == *expected {
+    let found = recover(&mut rig).map_err(|why| format!("on real files: {why}"))?;
+    match found.state == *expected {
         true => Ok(rig),
         false => Err("on real files it holds something else".to_owned()),
     }
@@ -291,16 +291,13 @@ fn opened(dir: &Path, back: Back, now: UnixTime, expected: &State) -> Result<Rig
 fn put(rig: &mut Rig<Real>) -> Result<State, String> {
     let key = ShardKey { locator: EXTRA, chunk: ChunkNumber(0), index: ShardIndex(1) };
     let bytes = [7; 20_000];
-    let meta = ShardMeta {
-        owner: OWNER,
-        code: code(),
-        lease: UnixTime(u64::MAX),
-        length_max: bytes.len() as u64,
-    };
+    let (owner, root, until) = (OWNERS[0], Hash::of(&bytes), UnixTime(u64::MAX));
+    let (prefix, length_max) = (prefix_of(owner, root), bytes.len() as u64);
+    let meta = ShardMeta { owner, prefix, code: code(), until, length_max };
     let Ok(id) = rig.put_soon(key, meta, &bytes, |_| {}) else { return Ok(State::new()) };
     rig.settle();
     match rig.events.iter().any(|event| matches!(event, Event::Stored { id: i, .. } if *i == id)) {
-        true => Ok(State::from([(Key::Shard(key), (Hash::of(&bytes), bytes.len() as u64))])),
+        true => Ok(State::from([(Key::shard(owner, key), (root, length_max, until))])),
         false => Err(format!("a put on real files: {:?}", rig.events)),
     }
 }

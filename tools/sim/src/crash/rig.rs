@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use pangea_base::file::{FileDone, FileRequest};
-use pangea_base::{Code, CoreId, GROUP_BYTES, Hash, PagePool, PeerId, ShardKey, UnixTime};
+use pangea_base::{Code, CoreId, GROUP_BYTES, Hash, PagePool, PeerId, Prefix, ShardKey, UnixTime};
 use pangea_store::sim::Disk;
 use pangea_store::{
-    AppendRefused, BlobKey, Event, Output, Recovered, ShardMeta, Store, StoreConfig, StoreRefused,
-    WriteId,
+    AppendRefused, BlobKey, BlobKind, Event, Output, OwnedBlob, OwnedShard, Owners, Recovered,
+    ShardMeta, Store, StoreConfig, StoreRefused, WriteId,
 };
 
 /// Files that a store can work on.
@@ -31,10 +31,9 @@ impl Medium for Disk {
 pub fn config(now: UnixTime) -> StoreConfig {
     StoreConfig {
         extent_bytes: 128 << 10,
-        capacity_bytes: 2 << 20,
         journal_bytes: 20 << 10,
         journal_step_bytes: 128 << 10,
-        ..StoreConfig::new(CoreId(0), 1, 64 << 20, now)
+        ..StoreConfig::new(CoreId(0), 1, NODE, 64 << 20, now)
     }
 }
 
@@ -48,8 +47,21 @@ pub fn code() -> Code {
     Code::new(10, 4).expect("a code")
 }
 
+/// Whose store it is.
+const NODE: PeerId = PeerId([77; 32]);
 /// Whose shards and blobs these are.
-pub const OWNER: PeerId = PeerId([3; 32]);
+pub const OWNERS: [PeerId; 3] = [PeerId([3; 32]), PeerId([4; 32]), PeerId([5; 32])];
+/// Who had put what a store of format 1 holds.
+pub const OLD_OWNER: PeerId = PeerId([9; 32]);
+
+/// From where an owner stores something: it can be told from what it is.
+pub fn prefix_of(owner: PeerId, root: Hash) -> Prefix {
+    match owner {
+        OLD_OWNER => Prefix(None),
+        _ if root.0[0].is_multiple_of(4) => Prefix(None),
+        _ => Prefix(Some([4, 0, 0, owner.0[0], root.0[0] % 4, 0])),
+    }
+}
 
 /// The store, its files, and what it said that nobody has looked at yet.
 pub struct Rig<M> {
@@ -153,7 +165,7 @@ impl<M: Medium> Rig<M> {
     }
 
     /// The hash of a shard's bytes, read back through its table group by group.
-    pub fn get(&mut self, key: ShardKey) -> Result<(Hash, u64), String> {
+    pub fn get(&mut self, key: OwnedShard) -> Result<(Hash, u64), String> {
         let info = self.store.shard(&key).ok_or("it is not held")?;
         let token = self.token();
         self.store.table(&key, token).map_err(|refused| refused.to_string())?;
@@ -181,11 +193,33 @@ impl<M: Medium> Rig<M> {
 
     pub fn get_blob(&mut self, key: BlobKey) -> Result<Bytes, String> {
         let token = self.token();
-        let asked = self.store.blob(key.kind, key.locator, Some(key.id), token);
+        let asked = self.store.blob(key.kind, key.locator, key.id, token);
         asked.map_err(|refused| refused.to_string())?;
         match self.answer(token)? {
             Event::Blob { bytes, .. } => Ok(bytes),
             _ => Err("no blob came".to_owned()),
+        }
+    }
+
+    /// The hash of a blob's bytes, and how many they are.
+    pub fn blob(&mut self, blob: OwnedBlob) -> Result<(Hash, u64), String> {
+        let OwnedBlob { key, owner } = blob;
+        let bytes = match key.kind {
+            BlobKind::Placement => self.get_placement(key, owner)?,
+            _ => self.get_blob(key)?,
+        };
+        Ok((Hash::of(&bytes), bytes.len() as u64))
+    }
+
+    fn get_placement(&mut self, key: BlobKey, owner: PeerId) -> Result<Bytes, String> {
+        let token = self.token();
+        let [a, b, c, d, ..] = key.id.0;
+        let page = u32::from_le_bytes([a, b, c, d]);
+        let asked = self.store.placement(key.locator, page, Owners::Of(owner), token);
+        asked.map_err(|refused| refused.to_string())?;
+        match self.answer(token)? {
+            Event::Blob { bytes, .. } => Ok(bytes),
+            _ => Err("no placement page came".to_owned()),
         }
     }
 

@@ -9,7 +9,7 @@ use super::Options;
 use super::check::{Checker, Rigour};
 use super::cut::{Way, cut, live_numbered, order};
 use super::replay::on_directories;
-use super::workload::{Workload, round};
+use super::workload::{STARTS, STEPS, Workload, round};
 
 const PLAIN: Rigour = Rigour { twice: true, nested: false };
 
@@ -93,7 +93,9 @@ fn a_round_has_every_workload_once() {
     let mut random = Entropy::new([0; 32]);
     let sequences = (0..round()).map(|number| Workload::numbered(number, &mut random));
     let sequences: Vec<Workload> = sequences.filter(|workload| !workload.is_long).collect();
-    assert_eq!(sequences.len(), 2 * (8 + 64 + 512));
+    let steps = STEPS.len();
+    let expected = STARTS.len() * (steps + steps * steps + steps * steps * steps);
+    assert_eq!(sequences.len(), expected);
     for (at, one) in sequences.iter().enumerate() {
         assert!(!sequences[..at].contains(one), "{one:?}");
     }

@@ -1,15 +1,18 @@
 //! What a store is made to do before the power is cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use pangea_base::{ChunkNumber, Entropy, Hash, Locator, ShardIndex, ShardKey, UnixTime};
-use pangea_store::sim::Disk;
-use pangea_store::{BlobKey, BlobKind, Event, Key, ShardMeta, WriteId};
+use pangea_base::{ChunkNumber, Entropy, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
+use pangea_store::sim::old::{self, OldPut};
+use pangea_store::sim::{Disk, Image};
+use pangea_store::{
+    BlobKey, BlobKind, Clock, Event, Key, MakeRoom, OwnedShard, ShardMeta, WriteId,
+};
 
-use super::check::state_of;
+use super::check::{Opened, recover};
 use super::history::History;
-use super::rig::{OWNER, Rig, code, pool};
+use super::rig::{OLD_OWNER, OWNERS, Rig, code, pool, prefix_of};
 
 const DAY: u64 = 24 * 3600;
 /// Objects that workloads put.
@@ -24,12 +27,21 @@ const LONG: u64 = 100;
 pub enum Step {
     /// A shard that is not there yet.
     Put,
-    /// The key of the last put, with other bytes.
+    /// The key of the last put, with other bytes: refused, or the old one is over and makes way.
     Again,
+    /// The key of the last put, by another owner.
+    Other,
     Delete,
+    /// A manifest page.
     Blob,
+    /// A placement page, which takes the place of the same owner's older one.
+    Page,
     /// Time passes: leases end, and what has no manifest goes.
     Expire,
+    /// Room is asked for: what is over goes, and an owner's orphans.
+    Room,
+    /// The time is written down.
+    Clock,
     /// A shard that needs a new extent.
     Grow,
     /// Puts until the journal is replaced.
@@ -38,12 +50,16 @@ pub enum Step {
     Reopen,
 }
 
-const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 12] = [
     Step::Put,
     Step::Again,
+    Step::Other,
     Step::Delete,
     Step::Blob,
+    Step::Page,
     Step::Expire,
+    Step::Room,
+    Step::Clock,
     Step::Grow,
     Step::Rotate,
     Step::Reopen,
@@ -53,15 +69,27 @@ const STEPS: [Step; 8] = [
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Workload {
     pub steps: Vec<Step>,
-    /// Something is held before the first operation.
-    pub is_furnished: bool,
+    pub start: Start,
     /// Drawn, not listed: too many moments to look at each of them closely.
     pub is_long: bool,
 }
 
-/// Sequences of at most [`SEQUENCE_MAX`] operations, each on an empty and on a furnished store.
+/// What is there before the first operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    Nothing,
+    Something,
+    /// A store of the program before this one.
+    Format1,
+}
+
+/// All of them.
+pub const STARTS: [Start; 3] = [Start::Nothing, Start::Something, Start::Format1];
+
+/// Sequences of at most [`SEQUENCE_MAX`] operations, each on every start.
 fn sequences() -> u64 {
-    2 * (1..=SEQUENCE_MAX).map(|length| (STEPS.len() as u64).pow(length)).sum::<u64>()
+    STARTS.len() as u64
+        * (1..=SEQUENCE_MAX).map(|length| (STEPS.len() as u64).pow(length)).sum::<u64>()
 }
 
 /// Workloads of one round: every sequence, and the long ones.
@@ -75,28 +103,35 @@ impl Workload {
         if number >= sequences() {
             let count = 40 + random.below(160);
             let steps = (0..count).map(|_| long_step(random)).collect();
-            return Workload { steps, is_furnished: random.below(2) == 0, is_long: true };
+            let start = STARTS[random.below(STARTS.len() as u64) as usize];
+            return Workload { steps, start, is_long: true };
         }
-        let (mut rest, mut length) = (number / 2, 1);
+        let starts = STARTS.len() as u64;
+        let start = STARTS[(number % starts) as usize];
+        let (mut rest, mut length) = (number / starts, 1);
         while rest >= (STEPS.len() as u64).pow(length) {
             rest -= (STEPS.len() as u64).pow(length);
             length += 1;
         }
         let digit = |place: u32| rest / (STEPS.len() as u64).pow(place) % STEPS.len() as u64;
         let steps = (0..length).map(|place| STEPS[digit(place) as usize]).collect();
-        Workload { steps, is_furnished: number % 2 == 1, is_long: false }
+        Workload { steps, start, is_long: false }
     }
 }
 
 fn long_step(random: &mut Entropy) -> Step {
-    match random.below(20) {
+    match random.below(28) {
         0..=6 => Step::Put,
         7 | 8 => Step::Again,
-        9..=13 => Step::Delete,
-        14 | 15 => Step::Blob,
-        16 => Step::Expire,
-        17 => Step::Grow,
-        18 => Step::Rotate,
+        9 | 10 => Step::Other,
+        11..=15 => Step::Delete,
+        16 | 17 => Step::Blob,
+        18..=20 => Step::Page,
+        21 | 22 => Step::Expire,
+        23 => Step::Room,
+        24 => Step::Clock,
+        25 => Step::Grow,
+        26 => Step::Rotate,
         _ => Step::Reopen,
     }
 }
@@ -113,14 +148,16 @@ pub struct Lived {
 
 /// Lives a workload. An error is something wrong without any cut.
 pub fn live(workload: &Workload, seed: u64) -> Result<Lived, String> {
-    let mut life = Life::new(seed);
+    let mut life = Life::new(seed, workload.start);
     life.rig.opened()?;
-    if workload.is_furnished {
+    life.expire_at(life.now)?;
+    if workload.start == Start::Something {
         life.put_sized(5000)?;
         life.blob(BlobKind::ManifestRoot)?;
         life.settle()?;
     }
-    let start = if workload.is_furnished { life.rig.medium.moment() } else { 0 };
+    let is_furnished = workload.start == Start::Something;
+    let start = if is_furnished { life.rig.medium.moment() } else { 0 };
     for step in &workload.steps {
         life.take(*step, workload.is_long)?;
         // Some wait for what they did, some go on at once.
@@ -134,6 +171,7 @@ pub fn live(workload: &Workload, seed: u64) -> Result<Lived, String> {
         }
     }
     life.settle()?;
+    life.used_is_held()?;
     Ok(Lived { disk: life.rig.medium, history: life.history, start, now: life.now })
 }
 
@@ -143,17 +181,22 @@ struct Life {
     random: Entropy,
     writes: BTreeMap<WriteId, Key>,
     blobs: BTreeMap<u64, Key>,
-    last: Option<ShardKey>,
+    last: Option<OwnedShard>,
     next_chunk: u32,
     now: UnixTime,
 }
 
 impl Life {
-    fn new(seed: u64) -> Life {
+    fn new(seed: u64, start: Start) -> Life {
         let now = UnixTime(100 * DAY);
+        let mut history = History::default();
+        let disk = match start {
+            Start::Format1 => Disk::with_image(old_store(now, &mut history), seed),
+            Start::Nothing | Start::Something => Disk::new(seed),
+        };
         Life {
-            rig: Rig::start(Disk::new(seed), pool(24), now),
-            history: History::default(),
+            rig: Rig::start(disk, pool(24), now),
+            history,
             random: entropy(seed, 1),
             writes: BTreeMap::new(),
             blobs: BTreeMap::new(),
@@ -184,9 +227,10 @@ impl Life {
     fn note(&mut self, moment: usize, event: Event) -> Result<(), String> {
         match event {
             Event::Stored { id, .. } => self.history.stored(&self.writes[&id], moment),
-            Event::BlobStored { token } => self.history.stored(&self.blobs[&token], moment),
+            Event::BlobStored { token, .. } => self.history.stored(&self.blobs[&token], moment),
             Event::Deleted { key, .. } => self.history.deleted(&key, moment),
-            Event::Appendable { .. } => {}
+            Event::Believed { time } => self.history.believed(time, moment),
+            Event::Appendable { .. } | Event::RoomMade { .. } => {}
             other => return Err(format!("on a disk without faults: {other:?}")),
         }
         Ok(())
@@ -202,15 +246,29 @@ impl Life {
                 self.put_sized(size)
             }
             Step::Again => match self.last {
-                Some(key) => self.put(key, 3000),
+                Some(shard) => self.put(shard, 3000),
+                None => self.put_sized(3000),
+            },
+            Step::Other => match self.last {
+                Some(OwnedShard { key, owner }) => {
+                    let at = OWNERS.iter().position(|other| *other == owner).unwrap_or(0);
+                    self.put(OwnedShard { key, owner: OWNERS[(at + 1) % OWNERS.len()] }, 3000)
+                }
                 None => self.put_sized(3000),
             },
             Step::Delete => self.delete(is_long),
             Step::Blob => {
-                let kind = BlobKind::ALL[self.random.below(3) as usize];
+                let kind = [BlobKind::ManifestRoot, BlobKind::ManifestPage];
+                let kind = kind[self.random.below(2) as usize];
                 self.blob(kind)
             }
-            Step::Expire => self.expire(),
+            Step::Page => self.blob(BlobKind::Placement),
+            Step::Expire => {
+                self.now = UnixTime(self.now.0 + 3 * DAY / 2);
+                self.expire_at(self.now)
+            }
+            Step::Room => self.make_room(),
+            Step::Clock => self.believe(),
             Step::Grow => self.put_sized(90_000),
             Step::Rotate => {
                 for _ in 0..6 {
@@ -223,34 +281,41 @@ impl Life {
         }
     }
 
+    fn owner(&mut self) -> PeerId {
+        OWNERS[self.random.below(OWNERS.len() as u64) as usize]
+    }
+
     fn put_sized(&mut self, size: usize) -> Result<(), String> {
         let locator = LOCATORS[self.random.below(2) as usize];
         let chunk = ChunkNumber(self.next_chunk);
         self.next_chunk += 1;
-        self.put(ShardKey { locator, chunk, index: ShardIndex(1) }, size)
+        let (key, owner) = (ShardKey { locator, chunk, index: ShardIndex(1) }, self.owner());
+        self.put(OwnedShard { key, owner }, size)
     }
 
-    fn put(&mut self, key: ShardKey, size: usize) -> Result<(), String> {
+    fn put(&mut self, shard: OwnedShard, size: usize) -> Result<(), String> {
         let mut bytes = vec![0; size];
         self.random.fill(&mut bytes);
         let days = [2, 100][self.random.below(2) as usize];
+        let (root, length) = (Hash::of(&bytes), size as u64);
         let meta = ShardMeta {
-            owner: OWNER,
+            owner: shard.owner,
+            prefix: prefix_of(shard.owner, root),
             code: code(),
-            lease: UnixTime(self.now.0 + days * DAY),
-            length_max: size as u64,
+            until: UnixTime(self.now.0 + days * DAY),
+            length_max: length,
         };
-        self.last = Some(key);
+        self.last = Some(shard);
         let begun = self.rig.medium.moment();
         // The log says when what happened, also while the put waited for pages.
         let mut told = Vec::new();
-        let put = self.rig.put_soon(key, meta, &bytes, |rig| {
+        let put = self.rig.put_soon(shard.key, meta, &bytes, |rig| {
             let moment = rig.medium.moment();
             told.extend(std::mem::take(&mut rig.events).into_iter().map(|event| (moment, event)));
         });
         if let Ok(id) = put {
-            self.writes.insert(id, Key::Shard(key));
-            self.history.begun(Key::Shard(key), &bytes, begun);
+            self.writes.insert(id, Key::Shard(shard));
+            self.history.begun(Key::Shard(shard), (root, length, meta.until), begun);
         }
         for (moment, event) in told {
             self.note(moment, event)?;
@@ -258,8 +323,25 @@ impl Life {
         self.hear()
     }
 
+    /// What is held, seen or over.
+    fn held(&self) -> BTreeSet<Key> {
+        let all = self.history.names.keys();
+        all.filter(|key| self.rig.store.disk_bytes(key).is_some()).copied().collect()
+    }
+
+    /// At rest the space in use is that of what is held.
+    fn used_is_held(&self) -> Result<(), String> {
+        let held = self.held();
+        let bytes = held.iter().filter_map(|key| self.rig.store.disk_bytes(key)).sum::<u64>();
+        let used = self.rig.store.used_bytes();
+        match used == bytes {
+            true => Ok(()),
+            false => Err(format!("at rest {used} bytes are in use, what is held takes {bytes}")),
+        }
+    }
+
     fn delete(&mut self, is_long: bool) -> Result<(), String> {
-        let held: Vec<Key> = state_of(&self.rig.store).into_keys().collect();
+        let held: Vec<Key> = self.held().into_iter().collect();
         let last = held.iter().find(|key| self.last.map(Key::Shard) == Some(**key));
         let chosen = match last {
             Some(last) if !is_long => Some(*last),
@@ -278,27 +360,56 @@ impl Life {
     fn blob(&mut self, kind: BlobKind) -> Result<(), String> {
         let mut bytes = vec![0; [200, 9000][self.random.below(2) as usize]];
         self.random.fill(&mut bytes);
-        let id = Hash::of(&bytes);
-        let key = BlobKey { locator: LOCATORS[self.random.below(2) as usize], kind, id };
+        let (locator, owner) = (LOCATORS[self.random.below(2) as usize], self.owner());
+        let root = Hash::of(&bytes);
+        let key = match kind {
+            BlobKind::Placement => BlobKey::placement(locator, self.random.below(2) as u32),
+            _ => BlobKey { locator, kind, id: root },
+        };
+        let name = Key::blob(owner, key);
         let (moment, token) = (self.rig.medium.moment(), self.rig.token());
-        let put = self.rig.store.put_blob(key, OWNER, Bytes::copy_from_slice(&bytes), token);
+        let prefix = prefix_of(owner, root);
+        let length = bytes.len() as u64;
+        let put = self.rig.store.put_blob(key, owner, prefix, Bytes::from(bytes), token);
         if put.is_ok() {
-            self.blobs.insert(token, Key::Blob(key));
-            self.history.begun(Key::Blob(key), &bytes, moment);
+            self.blobs.insert(token, name);
+            self.history.begun(name, (root, length, UnixTime(0)), moment);
         }
         self.rig.drain();
         self.hear()
     }
 
-    fn expire(&mut self) -> Result<(), String> {
-        self.now = UnixTime(self.now.0 + 3 * DAY / 2);
-        let before = state_of(&self.rig.store);
+    fn expire_at(&mut self, now: UnixTime) -> Result<(), String> {
+        self.letting_go(|rig| {
+            rig.store.expire(Clock::Believed(now));
+        })
+    }
+
+    fn make_room(&mut self) -> Result<(), String> {
+        let of = (self.random.below(2) == 0).then(|| self.owner());
+        let (bytes, token) = (1 + self.random.below(20_000), self.rig.token());
+        let ask = MakeRoom { bytes, of, spare: vec![LOCATORS[1]], token };
+        self.letting_go(|rig| rig.store.make_room(ask))
+    }
+
+    /// Does what may begin deletions, and notes which.
+    fn letting_go(&mut self, does: impl FnOnce(&mut Rig<Disk>)) -> Result<(), String> {
+        let before = self.held();
         let moment = self.rig.medium.moment();
-        self.rig.store.expire(self.now);
-        let after = state_of(&self.rig.store);
-        for key in before.keys().filter(|key| !after.contains_key(key)) {
+        does(&mut self.rig);
+        let after = self.held();
+        for key in before.difference(&after) {
             self.history.delete_begun(key, moment);
         }
+        self.rig.drain();
+        self.hear()
+    }
+
+    fn believe(&mut self) -> Result<(), String> {
+        // A time of its own, so that it can be told from the others.
+        self.now = UnixTime(self.now.0 + 1);
+        self.history.believes(self.now, self.rig.medium.moment());
+        self.rig.store.believe(self.now);
         self.rig.drain();
         self.hear()
     }
@@ -308,14 +419,48 @@ impl Life {
         let mut disk = std::mem::replace(&mut self.rig.medium, Disk::new(0));
         disk.kill();
         self.rig = Rig::start(disk, pool(24), self.now);
-        self.rig.opened()?;
+        let Opened { state, believed } = recover(&mut self.rig)?;
         self.writes.clear();
         self.blobs.clear();
-        let (state, moment) = (state_of(&self.rig.store), self.rig.medium.moment());
-        self.history.compare(&state, moment).map_err(|wrong| format!("after a kill: {wrong}"))?;
+        let moment = self.rig.medium.moment();
+        let same = self.history.compare(&state, moment);
+        let same = same.and_then(|()| self.history.compare_clock(believed, moment));
+        same.map_err(|wrong| format!("after a kill: {wrong}"))?;
         self.history.reopened(&state, moment);
-        Ok(())
+        self.expire_at(self.now)
     }
+}
+
+/// What the program before this one left, with its history.
+fn old_store(now: UnixTime, history: &mut History) -> Image {
+    let of = |key: Key, size: usize, number: u8, deleted: bool| {
+        let until = UnixTime(now.0 + if number.is_multiple_of(2) { 100 * DAY } else { 2 * DAY });
+        let stored = UnixTime(now.0 - DAY / 2);
+        OldPut { key, until, stored, bytes: vec![number; size], deleted }
+    };
+    let shard = |number: u8| {
+        let (locator, chunk) = (LOCATORS[0], ChunkNumber(100 + u32::from(number)));
+        Key::shard(OLD_OWNER, ShardKey { locator, chunk, index: ShardIndex(1) })
+    };
+    let id = Hash::of(&[7; 300]);
+    let root = BlobKey { locator: LOCATORS[0], kind: BlobKind::ManifestRoot, id };
+    let puts = [
+        of(shard(1), 0, 1, false),
+        of(shard(2), 5000, 2, false),
+        of(shard(3), 40_000, 3, false),
+        of(shard(4), 9000, 4, true),
+        of(Key::blob(OLD_OWNER, root), 300, 7, false),
+        of(Key::blob(OLD_OWNER, BlobKey::placement(LOCATORS[0], 0)), 5000, 8, false),
+    ];
+    for put in puts.iter().filter(|put| !put.deleted) {
+        let until = match put.key {
+            Key::Shard(_) => put.until,
+            Key::Blob(_) => UnixTime(0),
+        };
+        history.begun(put.key, (Hash::of(&put.bytes), put.bytes.len() as u64, until), 0);
+        history.stored(&put.key, 0);
+    }
+    old::image(0, &puts, 128 << 10)
 }
 
 /// Chance that only the seed and its use decide.
