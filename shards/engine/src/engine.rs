@@ -20,6 +20,7 @@ use pangea_transport::{
 use pangea_wire::StoreRefusal;
 
 use crate::ask::AskJob;
+use crate::companions::Companions;
 use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery, blob_written};
@@ -92,6 +93,7 @@ pub struct Engine {
     serve: Serve,
     // On core 0 only.
     ledger: Option<Ledger>,
+    companions: Companions,
     puts: BTreeMap<JobId, PutJob>,
     gets: BTreeMap<JobId, GetJob>,
     asks: BTreeMap<AskId, AskJob>,
@@ -155,6 +157,7 @@ impl Engine {
             shared,
             serve,
             ledger,
+            companions: Companions::default(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -366,6 +369,10 @@ impl Engine {
             }
             Message::MakeRoom(round, wanted) => self.make_room(round, wanted),
             Message::RoomMade(round, bytes) => self.room_made(from, round, bytes),
+            Message::Rooted(round, owner, objects) => {
+                self.which_are_rooted(from, round, owner, &objects);
+            }
+            Message::RootedAre(round, rooted) => self.rooted_are(from, round, &rooted),
             Message::Holding(ticket, question) => {
                 self.serve.holdings.asked_by(&mut self.shared, from, ticket, question);
             }

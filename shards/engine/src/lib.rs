@@ -10,6 +10,7 @@ mod accounts;
 mod ask;
 mod callers;
 pub mod client;
+mod companions;
 mod content;
 mod engine;
 mod figures;
