@@ -22,6 +22,7 @@ use pangea_wire::StoreRefusal;
 
 use crate::ask::AskJob;
 use crate::clock::{ClockTrust, Standing, Timekeeper};
+use crate::companions::Companions;
 use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery};
@@ -103,6 +104,7 @@ pub struct Engine {
     // The same, and only where something is kept.
     timekeeper: Option<Timekeeper>,
     letting_go: LettingGo,
+    companions: Companions,
     puts: BTreeMap<JobId, PutJob>,
     gets: BTreeMap<JobId, GetJob>,
     asks: BTreeMap<AskId, AskJob>,
@@ -172,6 +174,7 @@ impl Engine {
             ledger,
             timekeeper,
             letting_go: LettingGo::default(),
+            companions: Companions::default(),
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -389,6 +392,10 @@ impl Engine {
             }
             Message::MakeRoom(round, wanted) => self.make_room(round, wanted),
             Message::RoomMade(round, bytes) => self.room_made(from, round, bytes),
+            Message::Rooted(round, owner, objects) => {
+                self.which_are_rooted(from, round, owner, &objects);
+            }
+            Message::RootedAre(round, rooted) => self.rooted_are(from, round, &rooted),
             Message::Holding(ticket, question) => {
                 self.serve.holdings.asked_by(&mut self.shared, from, ticket, question);
             }

@@ -11,6 +11,7 @@ mod ask;
 mod callers;
 pub mod client;
 mod clock;
+mod companions;
 mod content;
 mod engine;
 mod figures;

@@ -57,6 +57,10 @@ pub enum Message {
     MakeRoom(u64, MakeRoom),
     /// It has, durably: so many bytes.
     RoomMade(u64, u64),
+    /// In that round: which of these objects of an owner does another core have the manifest of?
+    Rooted(u64, PeerId, Arc<[Locator]>),
+    /// Of these.
+    RootedAre(u64, Vec<Locator>),
     /// Who holds this?
     Holding(u64, HoldingQuestion),
     /// What one core found in its part of the store.

@@ -1,10 +1,12 @@
 //! What core 0 does as the keeper of the ledger, and what every core does when room is made.
 
-use pangea_base::{CoreId, PeerId, Prefix};
+use pangea_base::{CoreId, Locator, PeerId, Prefix};
 use pangea_trace::trace_event;
 
 use super::Engine;
+use crate::companions::Companion;
 use crate::ledger::{Desk, LedgerAnswer, LedgerOutput, LedgerQuestion};
+use crate::limits::LEFTOVERS_MAX;
 use crate::message::{MakeRoom, Message, Report};
 use crate::room;
 use crate::shared::Shared;
@@ -40,9 +42,49 @@ impl Engine {
         }
     }
 
-    /// This core is to let go of what may give way to a grant.
+    /// This core is to let go of what may give way to a grant: after it has asked the others for the
+    /// manifests of what it has none of.
     pub(super) fn make_room(&mut self, round: u64, wanted: MakeRoom) {
-        let made = room::make_room(self.shared.store.as_mut(), wanted, round);
+        let Shared { core, cores, ref store, .. } = self.shared;
+        let (Some(owner), Some(store)) = (wanted.of, store) else {
+            return self.let_go(round, &wanted, &[]);
+        };
+        let left = room::leftovers(store, owner, &wanted.spare, LEFTOVERS_MAX);
+        match self.companions.begin((core, cores), round, wanted.clone(), owner, left) {
+            Companion::MayGo(may_go) => self.let_go(round, &wanted, &may_go),
+            Companion::Ask(others, owner, objects) => {
+                for other in others {
+                    self.shared.send(other, Message::Rooted(round, owner, objects.clone()));
+                }
+            }
+        }
+    }
+
+    /// Another core would let go of these objects. Without a store of its own a core has nothing.
+    pub(super) fn which_are_rooted(
+        &mut self,
+        from: CoreId,
+        round: u64,
+        owner: PeerId,
+        objects: &[Locator],
+    ) {
+        let store = self.shared.store.as_ref();
+        let is_rooted =
+            |locator: &&Locator| store.is_some_and(|store| room::has_root(store, owner, **locator));
+        let rooted = objects.iter().filter(is_rooted).copied().collect();
+        self.shared.send(from, Message::RootedAre(round, rooted));
+    }
+
+    /// Another core has the manifests of these.
+    pub(super) fn rooted_are(&mut self, from: CoreId, round: u64, rooted: &[Locator]) {
+        if let Some((round, wanted, may_go)) = self.companions.heard(from, round, rooted) {
+            self.let_go(round, &wanted, &may_go);
+        }
+    }
+
+    fn let_go(&mut self, round: u64, wanted: &MakeRoom, may_go: &[Locator]) {
+        let store = self.shared.store.as_mut();
+        let made = store.map_or(Some(0), |store| room::make_room(store, wanted, may_go, round));
         if let Some(bytes) = made {
             self.shared.send(CoreId(0), Message::RoomMade(round, bytes));
         }
