@@ -22,8 +22,9 @@ macro_rules! exit_codes {
   5    not found, or too few good shards are left
   6    the link's key does not open the object, or what was received is not what was put
   7    a local file: missing, unreadable, exists already, no permission, disk full, data
-       directory in use or of another version
-  8    the node or client did not start (port in use, driver), or no node is running
+       directory in use, of another version or open to others; a result that stdout did not take
+  8    the node or client did not start (port in use, driver) or had no memory left, or no node
+       is running
   9    put, but degraded: fewer holders than wanted; it survives fewer losses
   130  interrupted (Ctrl-C or SIGTERM); nothing half-written is left under a final name"
     };
