@@ -260,7 +260,7 @@ fn an_address_of_one_link_works_with_its_interface_and_is_told_to_nobody() {
         put.ok();
         let link: pangea_wire::Link = put.link(0).parse().unwrap();
         assert_eq!(link.hints(), [], "such a hint means nothing elsewhere");
-        got_soon(&network, &put.link(0), &[peer.clone()], &original);
+        got_soon(&network, &put.link(0), std::slice::from_ref(&peer), &original);
         let stat = network.run(&["stat", &put.link(0), "--peer", &peer]);
         assert_eq!(stat.ok()["losses_left"], 0, "{stat}");
         // Known by another address too, that one is told.

@@ -69,7 +69,7 @@ pub struct Progress {
 /// What a put may be told.
 #[derive(Debug, Clone)]
 pub struct PutOptions {
-    /// Candidates for holders; each counts once.
+    /// Candidates for holders; each counts once, and stands here with each of its addresses.
     pub peers: Vec<PeerAddr>,
     /// k and m; `None` chooses by the number of peers.
     pub code: Option<Code>,
@@ -161,7 +161,7 @@ pub enum PutFailed {
 /// What a get may be told.
 #[derive(Debug, Clone, Default)]
 pub struct GetOptions {
-    /// Peers to ask beside the link's hints.
+    /// Peers to ask beside the link's hints, and where peers of the link are now.
     pub peers: Vec<PeerAddr>,
 }
 
@@ -267,7 +267,7 @@ pub struct StatReport {
 pub struct HolderHealth {
     /// Who.
     pub peer: PeerId,
-    /// Where it was asked.
+    /// Where it is said to be: by the user, the link or a placement, whichever is first.
     pub addr: Option<std::net::SocketAddr>,
     /// Shards it signed receipts for.
     pub promised: usize,

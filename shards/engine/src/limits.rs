@@ -165,6 +165,11 @@ const _: () = assert!(ADDRS_PER_PEER_MAX <= DIALS_PER_PEER_MAX);
 const _: () = assert!(
     DIAL_NEXT_AFTER.as_millis() * (ADDRS_PER_PEER_MAX as u128) < DIAL_AGAIN_AFTER.as_millis()
 );
+// Who asks a peer waits until all its addresses had their time.
+const _: () = assert!(
+    DIAL_TIMEOUT.as_millis() + DIAL_NEXT_AFTER.as_millis() * (ADDRS_PER_PEER_MAX as u128)
+        < ASK_TIMEOUT.as_millis()
+);
 const _: () = assert!(HEDGE_AFTER.as_millis() < SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() < STREAM_STALL.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < PATIENCE.as_millis());

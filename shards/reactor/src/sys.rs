@@ -91,7 +91,7 @@ pub(crate) fn take_error<'a>(
     // CHECKED: tests/conformance unreachable cases.
     let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let name_bytes = usize::try_from(header.msg_namelen).ok()?;
-    let control_bytes = usize::try_from(header.msg_controllen).ok()?;
+    let control_bytes: usize = header.msg_controllen as _;
     (result >= 0).then_some(())?;
     Some((room.name.get(..name_bytes)?, room.control.0.get(..control_bytes)?))
 }

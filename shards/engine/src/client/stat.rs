@@ -38,7 +38,7 @@ impl ChunkStat {
 pub struct HolderStat {
     /// Who.
     pub peer: PeerId,
-    /// Where it was asked.
+    /// Where it is said to be: by the user, the link or a placement, whichever is first.
     pub addr: Option<SocketAddr>,
     /// Shards it signed receipts for.
     pub promised: usize,
