@@ -99,6 +99,7 @@ fn a_node_says_where_it_serves_answers_and_stops_in_order() {
         assert_eq!(status["shards"], 0);
         assert_eq!((&status["owners"], &status["other_owners"]), (&json!([]), &json!(0)));
         assert!(status["capacity_bytes"].as_u64().unwrap() >= 64 << 20);
+        assert_eq!(status["clock"]["state"], "believed", "there is nothing to compare it with");
         assert_eq!(run(&home, &["status", "--data", "n1"]).status.code(), Some(0));
 
         refused(&run(&home, &["node", "--data", "n1"]), 7, "in use by another process");

@@ -17,12 +17,16 @@ use super::clock::WALL;
 use super::machine::Machine;
 use super::network::Place;
 
-// CONNECT: both are to become true, and then to go.
+// CONNECT: all three are to become true, and then to go.
 /// Leases and grants travel as lengths, so that the two sides' clocks may differ by anything. While
 /// they are moments, holders begin with the right time, and a jump breaks the puts under way.
 const LEASES_ARE_LENGTHS: bool = false;
 /// The time that is believed is written down, so that a wrong one is noticed at a start, too.
 const TIME_IS_WRITTEN_DOWN: bool = false;
+/// A shard is an orphan only if no core of its node has the manifest. While each core looks at its own
+/// part of the store alone, a node of several cores drops, after a day, shards whose manifest arrived on
+/// another one: holders whose world has a night have one core until then.
+const ORPHANS_ARE_KNOWN_TO_ALL_CORES: bool = false;
 
 /// How long holders are asked to keep an object: longer than any world lasts.
 const LEASE: Duration = Duration::from_secs(30 * 86_400);
@@ -81,7 +85,8 @@ impl Watch {
 
 /// By how much a clock is wrong: hours, which nobody notices, or months and years.
 fn wrong_by(chance: &mut Entropy) -> i64 {
-    let most = [20 * 3600, 60 * 86_400, 800 * 86_400][chance.below(3) as usize];
+    let days = 86_400;
+    let most = [20 * 3600, 90 * days, 800 * days, 800 * days][chance.below(4) as usize];
     let by = (most / 4 + chance.below(most * 3 / 4)) as i64;
     if chance.below(2) == 0 { by } else { -by }
 }
@@ -102,9 +107,10 @@ impl World {
         if self.weather.clocks == Clocks::Right {
             return;
         }
-        // In the night a first start with a wrong clock, which nothing tells from a right one, would
-        // come out, and with it leases that ended too early by the holder's own mistake.
-        let holders_too = LEASES_ARE_LENGTHS && self.weather.clocks == Clocks::Wrong;
+        let holders_too = self.first_starts_may_be_wrong();
+        for place in 0..self.weather.holders {
+            self.machines[place].setup.cores = self.cores_at_start();
+        }
         for place in 0..self.machines.len() {
             let is_origin = place >= self.weather.holders;
             if (is_origin || holders_too) && self.chance.below(2) == 0 {
@@ -112,6 +118,19 @@ impl World {
                 self.machines[place].clock.set_wrong(wrong);
             }
         }
+    }
+
+    /// Whether a holder may begin with a wrong clock, which nothing tells from a right one. In a night
+    /// it would be set right and believed, and leases would end too early by the holder's own mistake.
+    fn first_starts_may_be_wrong(&self) -> bool {
+        LEASES_ARE_LENGTHS && self.weather.clocks == Clocks::Wrong
+    }
+
+    /// How many cores a machine starts with.
+    pub(super) fn cores_at_start(&mut self) -> u8 {
+        let drawn = 1 + self.chance.below(4) as u8;
+        let has_night = self.weather.clocks == Clocks::WrongAndNight;
+        if has_night && !ORPHANS_ARE_KNOWN_TO_ALL_CORES { 1 } else { drawn }
     }
 
     /// The wall clock of a machine whose process is about to start may be another.
@@ -132,9 +151,13 @@ impl World {
             0 => 0,
             _ => wrong_by(&mut self.chance),
         };
+        let is_holder = place < self.weather.holders;
+        let is_judged = self.machines[place].watch.status != ClockStatus::Starting;
+        if is_holder && !is_judged && !self.first_starts_may_be_wrong() {
+            return;
+        }
         self.machines[place].clock.set_wrong(wrong);
         self.log.say(self.now, &format!("{} is {wrong} s off", self.machines[place].name));
-        let is_holder = place < self.weather.holders;
         if self.plant == Some(Plant::NoSuspension) && is_holder {
             // To believe a clock whatever it shows is what an operator can ask for at a start.
             self.end(place, Machine::kill);
@@ -188,7 +211,7 @@ mod tests {
     use crate::run::{live, live_planted};
 
     /// Worlds in which a planted fault must come out.
-    const WORLDS: u64 = 12;
+    const WORLDS: u64 = 24;
 
     /// Why the first world that noticed failed.
     fn caught(plant: Plant) -> String {

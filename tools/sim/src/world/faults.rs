@@ -236,7 +236,7 @@ impl World {
             return;
         }
         self.tally.restarts += 1;
-        self.machines[place].setup.cores = 1 + self.chance.below(4) as u8;
+        self.machines[place].setup.cores = self.cores_at_start();
         self.log.say(self.now, &format!("{} starts", self.machines[place].name));
         self.set_clock_at_start(place);
         self.machines[place].start(self.now, &self.witness);
