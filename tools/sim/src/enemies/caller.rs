@@ -22,7 +22,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Connections that it keeps; the oldest is closed for one more.
 const LINKS_MAX: usize = 32;
 /// No honest holder promises anything for longer.
-const LEASE_LONG: Duration = Duration::from_secs(10 * 366 * 86_400);
+const LEASE_LONG_SECONDS: u64 = 10 * 366 * 86_400;
+/// For how long callers ask to be served, in seconds.
+pub(super) const LEASE_SECONDS: u64 = 86_400;
 /// Receipts that it keeps.
 const RECEIPTS_MAX: usize = 255;
 /// Bytes of an answer that it keeps.
@@ -81,11 +83,20 @@ impl Move {
     /// Asks for a grant and waits for it.
     pub fn ask_grant(locator: pangea_base::Locator, bytes: u64) -> [Move; 2] {
         let ask = Move::say(move |scene| {
-            let lease = scene.body.wall.after(Duration::from_secs(86_400));
-            let asked = RouteRequest::FindRoutes { locator, bytes, lease };
+            let (lease_seconds, now) = (LEASE_SECONDS, scene.body.wall);
+            let asked = RouteRequest::FindRoutes { locator, bytes, lease_seconds, now };
             Words::request(Protocol::Route, &asked)
         });
         [ask, Move::HearGrant]
+    }
+
+    /// Gives back what is reserved under a locator and waits for the answer.
+    pub fn release(locator: pangea_base::Locator) -> [Move; 2] {
+        let release = Move::say(move |scene| {
+            scene.body.did("reservations given back");
+            Words::request(Protocol::Route, &RouteRequest::Release { locator })
+        });
+        [release, Move::Hear]
     }
 }
 
@@ -450,7 +461,7 @@ fn note_response(body: &mut Body, heard: &mut FrameReader) {
     match heard.message::<StoreResponse>() {
         Ok(Some(StoreResponse::Stored(receipt))) => {
             body.did("receipts got");
-            if receipt.lease > body.wall.after(LEASE_LONG) {
+            if receipt.lease_seconds().is_none_or(|lease| lease > LEASE_LONG_SECONDS) {
                 body.did("leases without end got");
             }
             body.receipts.truncate(RECEIPTS_MAX);
