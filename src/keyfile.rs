@@ -75,6 +75,20 @@ pub enum KeyFileRefused {
     NoEntropy(String),
 }
 
+impl KeyFileRefused {
+    /// Whether there is no key, or none in reach: a home that does not exist, or is closed.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            KeyFileRefused::Missing(_) => true,
+            KeyFileRefused::Unreadable { cause, .. } => {
+                let kind = cause.kind();
+                kind == io::ErrorKind::PermissionDenied || kind == io::ErrorKind::NotADirectory
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Whether a key was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {

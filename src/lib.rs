@@ -12,6 +12,7 @@ pub mod config;
 pub mod keyfile;
 pub mod node;
 pub mod output;
+mod private;
 #[cfg(unix)]
 mod socket;
 #[cfg(feature = "trace")]

@@ -199,6 +199,7 @@ fn driver(choice: DriverChoice) -> io::Result<(Driver, SocketAddr)> {
         receive_buffers_max: 1024,
         send_slots: 32,
         spin: Duration::ZERO,
+        unreached: pangea_reactor::Unreached::Ignored,
         data_dir: None,
     };
     let socket = socket.ok_or_else(|| io::Error::other("no socket was bound"))?;

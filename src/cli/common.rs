@@ -6,6 +6,7 @@ use pangea_base::{Identity, PeerAddr};
 use pangea_probe::{Hardware, Plan, Tried};
 
 use super::exit::{Failure, Kind};
+use super::screen::Screen;
 use crate::client::{Client, ClientConfig};
 use crate::config::{Config, CoreSettings, CoresFor, memory};
 use crate::keyfile;
@@ -34,19 +35,34 @@ pub struct ClientArgs {
 }
 
 impl ClientArgs {
-    /// The client that these flags and the file describe.
+    /// The client that these flags and the file describe, in whose name something is stored.
     pub fn start(&self, config: &Config) -> Result<Client, Failure> {
-        start_client(&self.cores.over(&config.cores), self.identity()?)
-    }
-
-    fn identity(&self) -> Result<Identity, Failure> {
         if self.anonymous {
-            return Ok(keyfile::anonymous()?);
+            return start_client(&self.cores.over(&config.cores), keyfile::anonymous()?);
         }
         let path = own_key_path()?;
         make_private_directory(&path)?;
         let (identity, _) = keyfile::load_or_make(&path)?;
-        Ok(identity)
+        start_client(&self.cores.over(&config.cores), identity)
+    }
+
+    /// One that only reads, which anybody may who has the link: your key is used if it is there,
+    /// and nothing is made for want of it.
+    pub fn start_reader(&self, config: &Config, screen: &mut Screen) -> Result<Client, Failure> {
+        let own = match own_key_path() {
+            Ok(path) if !self.anonymous => keyfile::load(&path),
+            _ => keyfile::anonymous(),
+        };
+        let identity = match own {
+            Ok(identity) => identity,
+            Err(refused) => {
+                if !refused.is_absent() {
+                    screen.warn(&format!("{refused} (an identity made for this once will do)"));
+                }
+                keyfile::anonymous()?
+            }
+        };
+        start_client(&self.cores.over(&config.cores), identity)
     }
 }
 
@@ -98,6 +114,19 @@ pub fn user_data_directory() -> Result<PathBuf, Failure> {
              (--anonymous needs none)",
         )
     })
+}
+
+/// Lets this process open as many files as the system lets it be let: a store of many extents keeps
+/// each open.
+pub fn raise_descriptors() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // What it cannot have it does without.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 /// Makes the directory of a file, for its owner only, if it is not there.

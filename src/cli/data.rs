@@ -1,11 +1,13 @@
 //! A node's data directory: made for its owner only, marked with its version, and locked while a
-//! node runs on it.
+//! node runs on it. It may be named through a symbolic link; inside it none is followed, and what
+//! others may write is not used.
 //!
 //! ```text
 //! version        one line, VERSION_LINE; another line is another version
 //! lock           locked (flock) by the node that runs; holds its process number, for people
 //! identity.key   who the node is
 //! control.sock   where `pangea status` asks
+//! panic.log      what our own bugs said, if there were any
 //! trace.sock     where `pangea trace` asks (in builds with the feature `trace`)
 //! store/         the shards (shards/store/format.md)
 //! ```
@@ -16,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use super::common::user_data_directory;
 use super::exit::Failure;
+use super::panics::PANIC_LOG;
 use crate::output::{Access, OutputFile, Replace};
+use crate::private::{self, NotPrivate};
 
 const VERSION_LINE: &str = "pangea data directory, version 1";
 const VERSION_FILE: &str = "version";
@@ -24,11 +28,16 @@ const VERSION_FILE: &str = "version";
 const VERSION_BYTES_MAX: u64 = 200;
 /// What may be in a directory that is not marked yet: a key brought along, and what a start that
 /// was cut off leaves.
-const UNMARKED_NAMES: [&str; 3] = ["identity.key", "lock", "lost+found"];
+const UNMARKED_NAMES: [&str; 3] = ["identity.key", LOCK_FILE, "lost+found"];
+const LOCK_FILE: &str = "lock";
+/// What is ours in a data directory, beside its store.
+const OUR_NAMES: [&str; 6] =
+    [VERSION_FILE, LOCK_FILE, "identity.key", CONTROL_SOCKET, "trace.sock", PANIC_LOG];
 
 /// A data directory that this process has for itself.
 pub struct DataDirectory {
     path: PathBuf,
+    kept_bytes: u64,
     // Held for its lock, which the system releases when we are gone, however we go.
     _lock: File,
 }
@@ -41,21 +50,44 @@ impl DataDirectory {
             Failure::file(format!("the data directory '{shown}' cannot be used: {cause}"))
         };
         make(path).map_err(failed)?;
-        if !fs::metadata(path).map_err(failed)?.is_dir() {
+        let facts = fs::metadata(path).map_err(failed)?;
+        if !facts.is_dir() {
             return Err(Failure::file(format!("'{shown}' is a file, not a directory")));
         }
+        private::check(path, &facts)?;
+        OUR_NAMES.iter().try_for_each(|name| private::no_link(&path.join(name)))?;
         // Before the lock file is made: a directory that is not ours gets no file of ours.
         let marked = check_version(path)?;
         let lock = lock(path)?;
+        let kept_bytes = private::check_below(&path.join("store"), DEPTH_MAX)?;
         if !marked {
             write_version(path)?;
         }
-        Ok(DataDirectory { path: path.to_path_buf(), _lock: lock })
+        Ok(DataDirectory { path: path.to_path_buf(), kept_bytes, _lock: lock })
+    }
+
+    /// Bytes that the store takes on disk already.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
+    /// Whether a node's store is here.
+    pub fn has_store(&self) -> bool {
+        self.path.join(STORE_FORMAT).symlink_metadata().is_ok()
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// The file that every store has (shards/store/format.md).
+const STORE_FORMAT: &str = "store/format";
+
+impl From<NotPrivate> for Failure {
+    fn from(refused: NotPrivate) -> Failure {
+        Failure::file(refused.to_string())
     }
 }
 
@@ -99,7 +131,7 @@ fn make(path: &Path) -> io::Result<()> {
 fn check_version(path: &Path) -> Result<bool, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| Failure::file(format!("the data directory '{shown}': {cause}"));
-    match File::open(path.join(VERSION_FILE)) {
+    match private::open_to_read(&path.join(VERSION_FILE)) {
         Ok(file) => {
             let mut text = String::new();
             let read = file.take(VERSION_BYTES_MAX).read_to_string(&mut text);
@@ -112,7 +144,7 @@ fn check_version(path: &Path) -> Result<bool, Failure> {
                 ))),
             }
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        Err(NotPrivate::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
             for entry in fs::read_dir(path).map_err(failed)? {
                 let name = entry.map_err(failed)?.file_name();
                 let name = name.to_string_lossy();
@@ -125,7 +157,7 @@ fn check_version(path: &Path) -> Result<bool, Failure> {
             }
             Ok(false)
         }
-        Err(cause) => Err(failed(cause)),
+        Err(refused) => Err(refused.into()),
     }
 }
 
@@ -142,14 +174,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
     let failed = |cause: io::Error| {
         Failure::file(format!("the data directory '{shown}' cannot be locked: {cause}"))
     };
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path.join("lock")).map_err(failed)?;
+    let mut file = private::open_or_make(&path.join(LOCK_FILE))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -186,37 +211,6 @@ pub fn free_bytes(_path: &Path) -> io::Result<u64> {
 
 /// Directories below the store's that are looked into.
 const DEPTH_MAX: usize = 4;
-
-/// Bytes that the store in `data` takes on disk already.
-pub fn kept_bytes(data: &Path) -> u64 {
-    taken_bytes(&data.join("store"), DEPTH_MAX)
-}
-
-fn taken_bytes(path: &Path, depth: usize) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let mut total: u64 = 0;
-    for entry in entries.flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        let bytes = match metadata.is_dir() {
-            true if depth > 0 => taken_bytes(&entry.path(), depth - 1),
-            true => 0,
-            false => file_bytes(&metadata),
-        };
-        total = total.saturating_add(bytes);
-    }
-    total
-}
-
-#[cfg(unix)]
-fn file_bytes(metadata: &fs::Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    metadata.blocks().saturating_mul(512)
-}
-
-#[cfg(not(unix))]
-fn file_bytes(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
-}
 
 #[cfg(test)]
 mod tests {
@@ -265,12 +259,62 @@ mod tests {
     #[test]
     fn what_a_store_takes_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(kept_bytes(dir.path()), 0);
+        let directory = DataDirectory::open(dir.path()).unwrap();
+        assert_eq!((directory.kept_bytes(), directory.has_store()), (0, false));
+        drop(directory);
         fs::create_dir_all(dir.path().join("store/p00")).unwrap();
+        fs::write(dir.path().join("store/format"), "").unwrap();
         fs::write(dir.path().join("store/p00/extent"), vec![1; 8192]).unwrap();
         let file = File::open(dir.path().join("store/p00/extent")).unwrap();
         file.sync_all().unwrap();
-        assert!(kept_bytes(dir.path()) >= 8192);
+        let directory = DataDirectory::open(dir.path()).unwrap();
+        assert!(directory.kept_bytes() >= 8192 && directory.has_store());
         assert!(free_bytes(dir.path()).unwrap() > 0);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn no_link_in_a_data_directory_is_followed_and_what_it_points_to_is_untouched() {
+        use std::os::unix::fs::symlink;
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let victim = elsewhere.path().join("victim");
+        fs::write(&victim, "years of work").unwrap();
+        for marked in [false, true] {
+            for name in OUR_NAMES.iter().chain(&["store"]) {
+                let path = dir.path().join(name);
+                if path.exists() {
+                    continue;
+                }
+                symlink(&victim, &path).unwrap();
+                let refused = DataDirectory::open(dir.path()).err().unwrap();
+                assert!(refused.message.contains("symbolic link"), "{}", refused.message);
+                assert!(refused.message.contains(name), "{}", refused.message);
+                fs::remove_file(&path).unwrap();
+            }
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "years of work");
+            assert!(!marked || dir.path().join(VERSION_FILE).exists());
+            // The directory itself may be named through one.
+            let named = elsewhere.path().join(format!("{marked}"));
+            symlink(dir.path(), &named).unwrap();
+            DataDirectory::open(&named).unwrap();
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_directory_that_others_may_write_is_refused_with_the_cure() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let set = |mode| {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for mode in [0o770, 0o707, 0o1777] {
+            set(mode);
+            let refused = DataDirectory::open(dir.path()).err().unwrap();
+            assert!(refused.message.contains("chmod go-w"), "{}", refused.message);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        set(0o755);
+        DataDirectory::open(dir.path()).unwrap();
     }
 }

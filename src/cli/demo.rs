@@ -22,7 +22,7 @@ use super::screen::seconds;
 use super::stop::Stop;
 use crate::client::{Client, GetFailed, GetOptions, GetReport, PutReport, Sink, Source};
 use crate::config::{Compress, CoreSettings, CoresFor, PutSettings, limits};
-use crate::node::{Accept, ClockTrust, Node, NodeConfig};
+use crate::node::{Accept, Adopt, ClockTrust, Node, NodeConfig};
 use crate::{keyfile, units};
 
 const HELP: &str = concat!(
@@ -227,6 +227,7 @@ impl Network {
             let node = Node::start(NodeConfig {
                 identity: keyfile::anonymous()?,
                 data_dir,
+                adopt: Adopt::Refuse,
                 p2p_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                 cores: cores.clone(),
                 // One origin may take a tenth: enough for the whole object at each node.

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use pangea_wire::Label;
@@ -11,9 +10,9 @@ use serde_json::json;
 use super::Context;
 use super::common::ClientArgs;
 use super::exit::Failure;
-use super::link;
 use super::screen::{Screen, seconds, troubles_json};
 use super::stop::Stop;
+use super::{link, say};
 use crate::client::{Flow, GetOptions, GetReport, Sink};
 use crate::output::{Access, OutputFailed, OutputFile, Replace};
 use crate::units::{self, date};
@@ -61,7 +60,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let stop = Stop::on_signals()?;
     #[cfg(feature = "trace")]
     let recording = args.client.trace.prepare()?;
-    let mut client = args.client.start(&context.config)?;
+    let mut client = args.client.start_reader(&context.config, &mut context.screen)?;
     let screen = &mut context.screen;
     let mut refused = None;
     let got = client.get(&link, sink, &GetOptions { peers }, &mut |progress| {
@@ -135,7 +134,10 @@ impl Target {
 
     fn sink(&self) -> Result<Sink, Failure> {
         match self {
-            Target::Stdout => Ok(Sink::Stream(Box::new(io::stdout()))),
+            Target::Stdout => match say::stdout() {
+                Ok(stdout) => Ok(Sink::Stream(Box::new(stdout))),
+                Err(cause) => Err(Failure::file(format!("stdout cannot be written: {cause}"))),
+            },
             Target::Special(path) => {
                 let opened = File::options().write(true).open(path);
                 let file = opened.map_err(|cause| {

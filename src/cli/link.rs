@@ -11,6 +11,7 @@ use pangea_wire::Link;
 use zeroize::Zeroizing;
 
 use super::exit::{Failure, Kind};
+use super::stop::stdin_is_there;
 use crate::config::limits::LINK_TEXT_BYTES_MAX;
 
 /// The link that an argument names. No error shows it.
@@ -18,7 +19,8 @@ pub fn read(argument: &str) -> Result<Link, Failure> {
     match argument.strip_prefix('@') {
         Some(path) => read_file(Path::new(path)),
         None if argument == "-" => {
-            let text = read_text(io::stdin().lock())
+            let text = stdin_is_there()
+                .and_then(|()| read_text(io::stdin().lock()))
                 .map_err(|cause| Failure::file(format!("no link from stdin: {cause}")))?;
             parse(&text, "stdin")
         }

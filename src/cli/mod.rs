@@ -13,7 +13,9 @@ mod get;
 mod id;
 mod link;
 mod node;
+mod panics;
 mod put;
+mod say;
 mod screen;
 mod stat;
 mod status;
@@ -21,12 +23,12 @@ mod stop;
 #[cfg(feature = "trace")]
 mod trace;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
 use exit::{Failure, Kind};
@@ -42,7 +44,7 @@ const HELP: &str = concat!(
 A LINK is the link's text, @FILE to read it from a file, or - to read it from stdin: a link opens
 the object, and what stands on a command line is seen by other users of the machine.
 Every flag has its variable (PANGEA_DATA for --data), and its key in the file named by --config;
-a flag wins over the variable, and that over the file.",
+a flag wins over the variable, and that over the file. A variable that is empty is not set.",
     crate::exit_codes!()
 );
 
@@ -95,20 +97,27 @@ struct Context {
 
 /// Runs the program: parses the arguments, does what they say, gives the exit status.
 pub fn run() -> ExitCode {
+    panics::watch();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    match catch_unwind(AssertUnwindSafe(|| run_with(arguments))) {
-        Ok(code) => ExitCode::from(code),
-        // The panic has said where; its own exit status, 101, is in no table of ours.
-        Err(_) => ExitCode::from(Kind::Internal.code()),
-    }
-}
-
-fn run_with(arguments: Vec<OsString>) -> u8 {
     let format = match arguments.iter().any(|argument| argument == "--json") {
         true => Format::Json,
         false => Format::Human,
     };
-    let cli = match Cli::try_parse_from(arguments) {
+    let code = match catch_unwind(AssertUnwindSafe(|| run_with(arguments, format))) {
+        Ok(code) => code,
+        // The panic has said where; its own exit status, 101, is in no table of ours.
+        Err(_) => {
+            let failure = panics::failure();
+            Screen::new(format).failure(&failure);
+            failure.kind.code()
+        }
+    };
+    say::finish();
+    ExitCode::from(code)
+}
+
+fn run_with(arguments: Vec<OsString>, format: Format) -> u8 {
+    let cli = match parsed(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(format, &error),
     };
@@ -135,7 +144,22 @@ fn run_with(arguments: Vec<OsString>) -> u8 {
 /// Parses a command line and does nothing of it. For tests of what may be typed.
 #[doc(hidden)]
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(), clap::Error> {
-    Cli::try_parse_from(arguments).map(drop)
+    parsed(arguments).map(drop)
+}
+
+fn parsed(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = without_empty_variables(Cli::command()).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Compose files and CI set variables to nothing: one that is empty is one that is not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let empty = |name: &OsStr| std::env::var_os(name).is_some_and(|said| said.is_empty());
+    let command = command.mut_args(|argument| match argument.get_env().is_some_and(empty) {
+        true => argument.env(clap::builder::Resettable::Reset),
+        false => argument,
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 fn dispatch(command: Command, context: &mut Context) -> Result<u8, Failure> {
@@ -158,9 +182,21 @@ fn usage(format: Format, error: &clap::Error) -> u8 {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nobody is left to tell when stdout is closed.
-            let _ = error.print();
-            0
+            let text = error.render();
+            let text = match say::stdout_has_colours() {
+                true => text.ansi().to_string(),
+                false => text.to_string(),
+            };
+            match say::result(text.trim_end()) {
+                Ok(()) => 0,
+                // `| head` has seen enough.
+                Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => 0,
+                Err(cause) => {
+                    let failure = Failure::file(format!("stdout cannot be written: {cause}"));
+                    Screen::new(format).failure(&failure);
+                    failure.kind.code()
+                }
+            }
         }
         _ => {
             let text = error.render().to_string();
@@ -176,10 +212,14 @@ fn start_log(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
     // PANGEA_LOG, such as "pangea_engine=trace", is for those who look for something.
     let filter = match std::env::var("PANGEA_LOG") {
-        Ok(said) => EnvFilter::try_new(said).unwrap_or_else(|_| EnvFilter::new(level)),
-        Err(_) => EnvFilter::new(level),
+        Ok(said) if !said.is_empty() => {
+            EnvFilter::try_new(said).unwrap_or_else(|_| EnvFilter::new(level))
+        }
+        _ => EnvFilter::new(level),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is counted, and nothing else.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(say::log);
+    let log = log.with_ansi(say::stderr_is_terminal()).log_internal_errors(false);
     // Fails only if the program that embeds us has a log already.
     let _ = log.try_init();
 }

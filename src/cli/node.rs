@@ -4,27 +4,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pangea_base::{PeerAddr, PeerId};
+use pangea_base::{Identity, PeerAddr, PeerId};
 use pangea_engine::STEADY;
 use pangea_reactor::DriverKind;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::common::{Machine, make_private_directory};
+use super::common::{Machine, make_private_directory, raise_descriptors};
 use super::control::Control;
 use super::data::{self, DataDirectory};
 use super::exit::{Failure, Kind};
 use super::screen::seconds;
 use super::stop::Stop;
+use super::{panics, say};
 use crate::config::{AcceptSetting, CoreSettings, CoresFor, NodeSettings, default_capacity_bytes};
-use crate::node::{ClockStatus, ClockTrust, Node, NodeConfig, Ready, Status};
-use crate::{keyfile, units};
+use crate::keyfile::{self, KeyFileRefused};
+use crate::node::{Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Ready, Status};
+use crate::units;
 
 const HELP: &str = concat!(
     "EXAMPLES:
   pangea node --data /srv/pangea
   pangea node --data n1 --p2p-addr 127.0.0.1:0 --capacity 10GiB -n shelf -v
   pangea node --data n1 --accept listed --allow 12D3KooW…
+  pangea node --data n1 --new-identity
 
 The first line says where the node serves; others name it by that: --peer PEERID@IP:PORT.
 With --json it is {\"event\":\"ready\",\"id\",\"addr\",\"driver\",\"cores\"}.
@@ -53,6 +56,11 @@ pub struct Args {
     /// written down; for when 'pangea status' says that it is doubted, and you know that it is right
     #[arg(long)]
     clock_is_right: bool,
+    /// Become another node over the store that is in the directory: who keeps its key in
+    /// identity.key from now on, or a new one if there is no key. Links and placements name the
+    /// node that was
+    #[arg(long)]
+    new_identity: bool,
     #[command(flatten)]
     cores: CoreSettings,
 }
@@ -76,20 +84,19 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let data = data::or_default(settings.data.as_ref())?;
     let stop = Stop::on_signals()?;
 
+    raise_descriptors();
     let directory = DataDirectory::open(&data)?;
-    let key = data::key_path(directory.path());
-    make_private_directory(&key)?;
-    let (identity, origin) = keyfile::load_or_make(&key)?;
-    if origin == keyfile::Origin::Made {
-        context.screen.remark(&format!("made a new identity in {}", key.display()));
-    }
+    panics::write_into(directory.path());
+    let adopt = if args.new_identity { Adopt::TakeOver } else { Adopt::Refuse };
+    let identity = identity(&directory, adopt, context)?;
     peers.extend(settings.allow.iter().map(|peer| allowed(*peer)));
     let config = NodeConfig {
         identity,
         data_dir: directory.path().to_path_buf(),
+        adopt,
         p2p_addr: settings.p2p_addr.unwrap_or(DEFAULT_ADDR),
         cores: cores.options(CoresFor::Node, &machine.plan),
-        capacity_bytes: capacity_bytes(&settings, directory.path())?,
+        capacity_bytes: capacity_bytes(&settings, &directory)?,
         accept: accept.into(),
         clock: match args.clock_is_right {
             true => ClockTrust::Right,
@@ -114,15 +121,47 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     #[cfg(feature = "trace")]
     drop(outlet);
     if let Some(why) = failed {
-        return Err(Failure::new(Kind::Internal, format!("the node stopped by itself: {why}")));
+        let written = panics::written();
+        let place = written.map_or(String::new(), |path| format!(" (see '{}')", path.display()));
+        let why = format!("the node stopped by itself: {why}{place}");
+        return Err(Failure::new(Kind::Internal, why));
     }
     stopped.map_err(|why| {
         Failure::new(Kind::Internal, format!("the node did not stop in order: {why}"))
     })?;
     let uptime = started.elapsed();
     let json = json!({ "event": "stopped", "seconds": seconds(uptime) });
-    context.screen.result(&format!("stopped after {}", units::time(uptime)), &json)?;
+    // That it stopped in order is so whether or not it can be told.
+    context.screen.event(&json);
+    context.screen.human(&format!("stopped after {}", units::time(uptime)));
     Ok(0)
+}
+
+/// Who the node is. Over a store that is there, a new key is made only if that was said: the store
+/// is another node's then.
+fn identity(
+    directory: &DataDirectory,
+    adopt: Adopt,
+    context: &mut Context,
+) -> Result<Identity, Failure> {
+    let key = data::key_path(directory.path());
+    make_private_directory(&key)?;
+    if directory.has_store() && adopt == Adopt::Refuse {
+        return match keyfile::load(&key) {
+            Err(KeyFileRefused::Missing(_)) => Err(Failure::file(format!(
+                "this directory's identity.key is missing, and it holds the store of a node: \
+                 restore '{}' from your copy, or say --new-identity to become another node over \
+                 the same store",
+                key.display()
+            ))),
+            other => Ok(other?),
+        };
+    }
+    let (identity, origin) = keyfile::load_or_make(&key)?;
+    if origin == keyfile::Origin::Made {
+        context.screen.remark(&format!("made a new identity in {}", key.display()));
+    }
+    Ok(identity)
 }
 
 /// A peer that may store here, though it has no address: it calls, and is never called.
@@ -130,15 +169,16 @@ fn allowed(peer: PeerId) -> PeerAddr {
     PeerAddr { peer, addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0) }
 }
 
-fn capacity_bytes(settings: &NodeSettings, data: &Path) -> Result<u64, Failure> {
+fn capacity_bytes(settings: &NodeSettings, directory: &DataDirectory) -> Result<u64, Failure> {
     if let Some(capacity) = settings.capacity {
         return Ok(capacity.0);
     }
+    let data = directory.path();
     let free = data::free_bytes(data).map_err(|cause| {
         let shown = data.display();
         Failure::file(format!("the free space of '{shown}' is not known ({cause}); say --capacity"))
     })?;
-    default_capacity_bytes(free, data::kept_bytes(data)).ok_or_else(|| {
+    default_capacity_bytes(free, directory.kept_bytes()).ok_or_else(|| {
         Failure::file(format!(
             "the disk of '{}' is nearly full ({} free): a node leaves 1 GiB to others and wants 64 \
              MiB for itself; make room, or say --capacity",
@@ -243,6 +283,7 @@ fn status_json(ready: &Ready, status: &Status, alias: Option<&str>, uptime: Dura
         "requests": status.requests,
         "refused": status.refused,
         "clock": clock_json(&status.clock),
+        "log_lines_lost": say::lines_lost(),
     })
 }
 

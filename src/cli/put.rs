@@ -14,7 +14,7 @@ use super::common::ClientArgs;
 use super::exit::{DEGRADED, Failure, Kind};
 use super::node::plural;
 use super::screen::{Screen, clocks_json, seconds, troubles_json};
-use super::stop::{Patient, Stop};
+use super::stop::{Patient, Stop, stdin_is_there};
 use crate::client::{PutFailed, PutReport, PutState, Source};
 use crate::config::{Compress, PutSettings};
 use crate::output::{Access, OutputFailed, OutputFile, Replace};
@@ -66,6 +66,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let label = object_name(args, &mut context.screen)?;
     let options = settings.options(peers, compress, label)?;
     let link_out = args.link_out.as_deref().map(|path| LinkOut::prepare(path, args)).transpose()?;
+    if link_out.is_none() {
+        context.screen.check_results()?;
+    }
     let stop = Stop::on_signals()?;
     let source = open_source(&args.file, &stop)?;
     if options.peers.is_empty() {
@@ -117,7 +120,8 @@ fn is_stdin(path: &Path) -> bool {
 
 fn open_source(path: &Path, stop: &Stop) -> Result<Source, Failure> {
     if is_stdin(path) {
-        let stdin = stdin().map_err(|cause| Failure::file(format!("stdin: {cause}")))?;
+        let opened = stdin_is_there().and_then(|()| stdin());
+        let stdin = opened.map_err(|cause| Failure::file(format!("stdin: {cause}")))?;
         return Ok(Source::Stream(Box::new(Patient::new(stdin, stop.clone()))));
     }
     let shown = path.display();

@@ -1,14 +1,15 @@
 //! What a person or a program sees: results on stdout, progress and remarks on stderr.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use pangea_base::PeerId;
 use pangea_wire::ClockDifference;
 use serde_json::{Value, json};
 
 use super::exit::{Failure, printable, redacted};
+use super::say;
 use crate::client::Progress;
 
 /// How results are written.
@@ -72,12 +73,10 @@ impl Screen {
     }
 
     fn draw(&mut self, progress: &Progress) {
-        if !io::stderr().is_terminal() {
-            return;
+        if self.bar.is_none() {
+            self.bar = say::bar();
         }
-        let bar = self.bar.get_or_insert_with(|| {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))
-        });
+        let Some(bar) = &self.bar else { return };
         if bar.length() != progress.bytes_total || bar.position() == 0 {
             let template = match progress.bytes_total {
                 Some(total) => {
@@ -116,18 +115,18 @@ impl Screen {
 
     fn write_stderr(&mut self, text: &str) {
         let line = printable(&redacted(text));
-        let write = || {
-            // A closed stderr must not stop a command.
-            let _ = writeln!(io::stderr(), "{line}");
-        };
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            // The line is there before the bar is drawn again.
+            Some(bar) => bar.suspend(|| {
+                say::remark(&line);
+                say::finish();
+            }),
+            None => say::remark(&line),
         }
     }
 
-    /// One line of JSON on the way to the result; nothing for people. A closed stdout is noticed
-    /// at the result.
+    /// One line of JSON on the way to the result; nothing for people. A stdout that cannot be
+    /// written is noticed at the result.
     pub fn event(&mut self, value: &Value) {
         if self.format == Format::Json {
             let _ = self.write(&value.to_string());
@@ -150,8 +149,22 @@ impl Screen {
             Format::Json => self.write(&json.to_string()),
         };
         written.map_err(|cause| {
-            Failure::file(format!("the result could not be written to stdout: {cause}"))
+            let stream = match self.results {
+                Results::Stdout => "stdout",
+                Results::Stderr => "stderr",
+            };
+            Failure::file(format!("the result could not be written to {stream}: {cause}"))
         })
+    }
+
+    /// Refuses now what would be refused when there is a result: stdout that was closed.
+    pub fn check_results(&self) -> Result<(), Failure> {
+        match self.results {
+            Results::Stderr => Ok(()),
+            Results::Stdout => say::stdout().map(drop).map_err(|cause| {
+                Failure::file(format!("the result could not be written to stdout: {cause}"))
+            }),
+        }
     }
 
     /// Why it did not work: in words on stderr, and as the last line if JSON was asked for.
@@ -165,12 +178,8 @@ impl Screen {
 
     fn write(&self, line: &str) -> io::Result<()> {
         match self.results {
-            Results::Stdout => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{line}")?;
-                out.flush()
-            }
-            Results::Stderr => writeln!(io::stderr(), "{line}"),
+            Results::Stdout => say::result(line),
+            Results::Stderr => say::result_beside(line),
         }
     }
 

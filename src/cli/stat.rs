@@ -44,7 +44,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let stop = Stop::on_signals()?;
     #[cfg(feature = "trace")]
     let recording = args.client.trace.prepare()?;
-    let mut client = args.client.start(&context.config)?;
+    let mut client = args.client.start_reader(&context.config, &mut context.screen)?;
     let screen = &mut context.screen;
     let report = client.stat(&link, &GetOptions { peers }, &mut |progress| {
         screen.progress(progress);

@@ -17,9 +17,10 @@ const HELP: &str = concat!(
 Asks through a socket in the data directory, which only the node's own user can open.
 With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
 \"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
-\"requests\",\"refused\",\"clock\"}; clock is {\"state\"}: starting, believed, or doubted with
-\"why\",\"ahead_seconds\",\"doubted_seconds\",\"believed_in_seconds\". While it is doubted nothing is
-let go for its age; it is believed again by itself, or at a start with --clock-is-right.",
+\"requests\",\"refused\",\"log_lines_lost\",\"clock\"}; clock is {\"state\"}: starting, believed, or
+doubted with \"why\",\"ahead_seconds\",\"doubted_seconds\",\"believed_in_seconds\". While it is
+doubted nothing is let go for its age; it is believed again by itself, or at a start with
+--clock-is-right.",
     crate::exit_codes!()
 );
 
@@ -49,6 +50,10 @@ fn text(status: &Value) -> String {
         Some(alias) => format!("{alias}: "),
         None => String::new(),
     };
+    let lost = match count("log_lines_lost") {
+        0 => String::new(),
+        lost => format!("\nlog       {lost} lines lost: stderr could not be written"),
+    };
     [
         format!("{alias}{}", word("addr")),
         format!("up        {}", units::time(uptime)),
@@ -65,7 +70,7 @@ fn text(status: &Value) -> String {
             bytes("received_bytes"),
             bytes("sent_bytes")
         ),
-        format!("requests  {} served, {} refused", count("requests"), count("refused")),
+        format!("requests  {} served, {} refused{lost}", count("requests"), count("refused")),
         format!("clock     {}", clock(&status["clock"])),
     ]
     .join("\n")

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pangea_reactor::{StandardStream, was_closed};
 use signal_hook::consts::TERM_SIGNALS;
 
 use super::exit::{Failure, Kind};
@@ -45,6 +46,14 @@ impl Stop {
             true => Err(Failure::new(Kind::Interrupted, "interrupted")),
             false => Ok(()),
         }
+    }
+}
+
+/// Fails if stdin was closed when the program began: it would read as empty.
+pub fn stdin_is_there() -> io::Result<()> {
+    match was_closed(StandardStream::In) {
+        true => Err(io::Error::other("it is closed")),
+        false => Ok(()),
     }
 }
 

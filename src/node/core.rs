@@ -202,6 +202,9 @@ impl Core {
                     let input = Input::Datagrams { remote, local_ip, ecn, stride, data };
                     engine.handle(now, wall, input);
                 }
+                Event::Unreachable { remote, what } => {
+                    engine.handle(now, wall, Input::Unreachable(remote, what));
+                }
                 Event::File(done) if done.token == OWN_TOKEN => {}
                 Event::File(done) => engine.handle(now, wall, Input::File(done)),
                 Event::SendReady | Event::Woken => {}

@@ -11,7 +11,7 @@ use pangea_base::{CoreId, Entropy, Identity, PagePool, Wake};
 use pangea_engine::message::{Command, Message, Report};
 use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig};
 use pangea_mesh::{Ends, Full};
-use pangea_reactor::{Bound, CoreSocket, Driver, DriverConfig, DriverKind};
+use pangea_reactor::{Bound, CoreSocket, Driver, DriverConfig, DriverKind, Unreached};
 use pangea_store::{Store, StoreConfig};
 use pangea_trace::{Hop, Tracer};
 use pangea_transport::{Limits, TlsCrypto};
@@ -309,6 +309,11 @@ impl Blueprint {
             receive_buffers_max: if pinned { 512 } else { self.options.receive_buffers.max(64) },
             send_slots: SEND_SLOTS,
             spin: self.options.spin,
+            unreached: match self.data_dir {
+                // A node is called and calls nobody.
+                Some(_) => Unreached::Ignored,
+                None => Unreached::Told,
+            },
             data_dir: self.data_dir.clone(),
         };
         let mut driver = Driver::open(&config, socket)

@@ -86,6 +86,15 @@ pub enum Accept {
     None,
 }
 
+/// What becomes of a store that another node filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopt {
+    /// It is left alone, and the node does not start.
+    Refuse,
+    /// It is this node's from now on.
+    TakeOver,
+}
+
 /// How a node runs.
 #[derive(Debug)]
 pub struct NodeConfig {
@@ -93,6 +102,8 @@ pub struct NodeConfig {
     pub identity: Identity,
     /// Where it keeps its shards; must exist and be locked by the caller.
     pub data_dir: PathBuf,
+    /// Whether it may go on with the store of another node.
+    pub adopt: Adopt,
     /// UDP address to serve at.
     pub p2p_addr: SocketAddr,
     /// Threads, driver, steering.

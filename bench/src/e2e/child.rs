@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use pangea::client::{Client, ClientConfig, Flow, GetOptions, PutState, Sink, Source};
 use pangea::config::{Compress, CoreSettings, CoresFor, DriverSetting, PutSettings, memory};
-use pangea::node::{Accept, ClockTrust, Node, NodeConfig};
+use pangea::node::{Accept, Adopt, ClockTrust, Node, NodeConfig};
 use pangea_base::PeerAddr;
 use pangea_probe::Tried;
 use serde_json::{Value, json};
@@ -215,6 +215,7 @@ impl Serving {
         let node = Node::start(NodeConfig {
             identity: pangea_base::Identity::from_seed(seed),
             data_dir,
+            adopt: Adopt::Refuse,
             p2p_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             cores: self.settings.options(CoresFor::DemoNode, &plan),
             capacity_bytes: self.capacity,

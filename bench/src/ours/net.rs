@@ -41,6 +41,7 @@ impl Net {
             receive_buffers_max: 512,
             send_slots: 64,
             spin: setup.spin,
+            unreached: pangea_reactor::Unreached::Ignored,
             data_dir: None,
         };
         let driver = Driver::open(&config, socket)?;

@@ -231,7 +231,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart() {
-        let full = std::io::Error::from_raw_os_error(28);
-        assert_eq!(FileFault::from(full), FileFault::NoSpace);
+        // ENOSPC, and EFBIG, which a limit on the size of files gives.
+        for errno in [28, 27] {
+            let full = std::io::Error::from_raw_os_error(errno);
+            assert_eq!(FileFault::from(full), FileFault::NoSpace);
+        }
     }
 }

@@ -137,7 +137,9 @@ pub struct ShardKey {
 }
 
 /// Wall-clock seconds since 1970, for leases and expiry; never used to measure time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct UnixTime(pub u64);
 
 impl UnixTime {

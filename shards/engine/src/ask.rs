@@ -85,6 +85,11 @@ impl AskJob {
     }
 
     pub(crate) fn advance(&mut self, shared: &mut Shared) {
+        let is_up = matches!(shared.links.state(self.to.peer), Some(LinkState::Up(_)));
+        if matches!(self.ask, Ask::Release(_)) && !is_up {
+            // The connection's end gives back what this would; none is made for it.
+            return self.fail(AskFailed::Unreachable("there is no connection".to_owned()));
+        }
         match self.state {
             State::Linking => match shared.links.want(&mut shared.transport, shared.now, self.to) {
                 LinkState::Connecting => {}
@@ -185,6 +190,10 @@ impl AskJob {
                 let asked = RouteRequest::FindRoutes { locator, bytes, lease_seconds, now };
                 Ok(request::open_with(label, Protocol::Route, &asked))
             }
+            Ask::Release(locator) => {
+                let asked = RouteRequest::Release { locator: *locator };
+                Ok(request::open_with(label, Protocol::Route, &asked))
+            }
             Ask::PutManifest { grant, name, page } => auth(grant).map(|auth| {
                 let (locator, length) = (grant.locator, length(page));
                 let header = ManifestHeader { auth, locator, page: *name, length };
@@ -227,6 +236,9 @@ impl AskJob {
                 Err(sent) => Err(AskFailed::Misbehaved(sent.to_string())),
             },
             (Ask::Routes { .. }, None) => self.routes(shared),
+            (Ask::Release(_), None) => {
+                self.routes(shared).map(|routes| routes.map(|_| Answer::Released))
+            }
             (Ask::PutManifest { .. } | Ask::PutPlacement { .. }, None) => self.stored(),
             (Ask::Manifest(..) | Ask::Placement(..) | Ask::Stat(..), None) => self.fetched(shared),
         };

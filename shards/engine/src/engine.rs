@@ -1,6 +1,7 @@
 //! One core's engine: transport, store, requests served, jobs of the client.
 
 mod conns;
+mod ledgers;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pangea_base::file::FileDone;
-use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, UnixTime, Unreachable};
+use pangea_base::{CoreId, Entropy, Identity, PagePool, PeerId, Prefix, UnixTime, Unreachable};
 use pangea_ces::Codec;
 use pangea_store::{Event as StoreEvent, Key, Output as StoreOutput, Store, StoreFault};
-use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace, trace_event};
+use pangea_trace::{Hop, Inflight, TraceContext, Tracer, if_trace};
 use pangea_transport::{
     ConnId, Crypto, Event as NetEvent, Side, StreamId, TransmitMeta, Transport,
 };
@@ -24,7 +25,7 @@ use crate::clock::{ClockTrust, Standing, Timekeeper};
 use crate::figures::{EngineHeld, EngineStats};
 use crate::get_chunk::GetJob;
 use crate::holdings::{Asker, Delivery};
-use crate::ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
+use crate::ledger::{Accept, Ledger, LedgerQuestion};
 use crate::letting_go::LettingGo;
 use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
 use crate::links::Links;
@@ -113,6 +114,7 @@ pub struct Engine {
     next_tick: Instant,
     next_expire: Instant,
     shards: u64,
+    capacity_bytes: u64,
     closing: Closing,
     inflight: Inflight,
 }
@@ -136,7 +138,7 @@ impl Engine {
         let EngineConfig { core, cores, mut entropy, capacity_bytes, accept, tracer, .. } = config;
         let mut transport = Transport::new(config.transport, config.crypto, entropy.split());
         transport.trace(tracer.clone());
-        let ledger = (core == CoreId(0)).then(|| Ledger::new(capacity_bytes, accept));
+        let ledger = (core == CoreId(0)).then(|| Ledger::new(capacity_bytes, accept, cores));
         let is_client = config.store.is_none();
         let keeps_time = core == CoreId(0) && !is_client;
         let timekeeper = keeps_time.then(|| Timekeeper::new(now, cores, config.clock));
@@ -180,6 +182,7 @@ impl Engine {
             next_tick: now + TICK,
             next_expire: now + EXPIRE_EVERY,
             shards: 0,
+            capacity_bytes,
             closing: Closing::Open,
             inflight: Inflight::default(),
         }
@@ -221,6 +224,7 @@ impl Engine {
         if self.next_tick <= now {
             self.tick();
         }
+        self.ledger_tick();
         if self.next_expire <= now {
             self.expire();
         }
@@ -273,7 +277,8 @@ impl Engine {
         let tick = (!quiet).then_some(self.next_tick);
         let keeps = self.shared.store.is_some() && self.closing == Closing::Open;
         let expire = keeps.then_some(self.next_expire);
-        let all = own.into_iter().chain([tick, expire, self.shared.transport.deadline()]);
+        let ledger = self.ledger.as_ref().and_then(Ledger::deadline);
+        let all = own.into_iter().chain([tick, expire, ledger, self.shared.transport.deadline()]);
         all.flatten().min()
     }
 
@@ -299,7 +304,7 @@ impl Engine {
     pub fn held(&self) -> EngineHeld {
         EngineHeld {
             requests: self.serve.open_requests(),
-            unsettled: self.serve.unsettled(),
+            unsettled: self.serve.unsettled() + self.ledger.as_ref().map_or(0, Ledger::waiting),
             tickets: self.serve.holdings.open_tickets(),
             streams: self.shared.owners.len(),
             jobs: self.puts.len() + self.gets.len() + self.asks.len(),
@@ -309,6 +314,11 @@ impl Engine {
     /// Bytes used and bytes reserved, as the ledger of core 0 has them.
     pub fn ledger(&self) -> Option<(u64, u64)> {
         self.ledger.as_ref().map(|ledger| (ledger.used(), ledger.reserved()))
+    }
+
+    /// What the ledger of core 0 thinks is on disk, by owner and network.
+    pub fn accounts(&self) -> Option<Vec<(PeerId, Prefix, u64)>> {
+        self.ledger.as_ref().map(Ledger::held)
     }
 
     /// Gives the memory of free pages back; for when the core has been idle for a while.
@@ -377,6 +387,8 @@ impl Engine {
             Message::LedgerSays(ticket, answer) => {
                 self.serve.ledger_says(&mut self.shared, ticket, answer);
             }
+            Message::MakeRoom(round, wanted) => self.make_room(round, wanted),
+            Message::RoomMade(round, bytes) => self.room_made(from, round, bytes),
             Message::Holding(ticket, question) => {
                 self.serve.holdings.asked_by(&mut self.shared, from, ticket, question);
             }
@@ -385,27 +397,6 @@ impl Engine {
             Message::ClockHeard(heard) => self.clock_heard(heard),
             Message::Command(command) => self.command(command),
             Message::Report(_) => unreachable!("reports go to control"),
-        }
-    }
-
-    fn ask_ledger(&mut self, from: CoreId, ticket: u64, question: LedgerQuestion) {
-        let Shared { now, wall, ref identity, ref mut entropy, .. } = self.shared;
-        let ledger = self.ledger.as_mut().expect("core 0 keeps the ledger");
-        let answer = ledger.answer(now, wall, identity, entropy, question);
-        trace_event!(
-            self.shared.tracer,
-            &self.shared.context,
-            LedgerAnswered {
-                answer: match answer {
-                    LedgerAnswer::Granted(_) => 0,
-                    LedgerAnswer::Spent => 1,
-                    LedgerAnswer::Refused(_) => 2,
-                    LedgerAnswer::Noted => 3,
-                }
-            }
-        );
-        if !matches!(answer, LedgerAnswer::Noted) {
-            self.shared.send(from, Message::LedgerSays(ticket, answer));
         }
     }
 
@@ -449,6 +440,7 @@ impl Engine {
             }
             Command::Get(get) => self.start_get(*get),
             Command::Cancel(job) => self.cancel(job),
+            Command::Accounts => self.tell_accounts(),
             Command::Close => self.close(),
         }
     }
@@ -533,7 +525,7 @@ impl Engine {
             }
             // A node takes no messages.
             NetEvent::Finished { .. } | NetEvent::Message { .. } => {}
-            NetEvent::Closed { conn, reason, .. } => self.conn_closed(conn, reason.to_string()),
+            NetEvent::Closed { conn, reason, .. } => self.conn_closed(conn, &reason),
             NetEvent::StreamOpened { conn, stream } => {
                 self.serve.opened(&mut self.shared, conn, stream);
             }
@@ -610,7 +602,9 @@ impl Engine {
                     tracing::warn!("the store was damaged: {found:?}");
                 }
                 let report = Report::Ready { shards: found.shards, bytes: found.bytes };
-                let question = LedgerQuestion::Recovered(found.owners);
+                let owners = found.owners.into_iter();
+                let owners = owners.map(|(owner, bytes)| (owner, Prefix::default(), bytes));
+                let question = LedgerQuestion::Recovered(owners.collect());
                 shared.send(CoreId(0), Message::Ledger(0, question));
                 shared.report(report);
             }
@@ -624,7 +618,7 @@ impl Engine {
             StoreEvent::WriteFailed { id, fault } => {
                 tracing::warn!("a shard was not stored: {fault}");
                 let refusal = match fault {
-                    StoreFault::NoSpace => StoreRefusal::Full,
+                    StoreFault::NoSpace => StoreRefusal::Full { capacity: self.capacity_bytes },
                     _ => StoreRefusal::Internal,
                 };
                 self.serve.write_event(shared, id, Some(Err(refusal)));

@@ -1,14 +1,41 @@
 //! Who may store how much. One ledger per node, on core 0; the other cores ask it over the mesh.
+//!
+//! **What is counted.** Every owner has an account for each network that it stored from
+//! (`accounts.rs`): bytes on disk, bytes being written, bytes reserved. All of them are bytes as
+//! the disk counts them: whole blocks, group tables included. An owner and a network may have a
+//! tenth of the capacity each, unless the operator listed the owner.
+//!
+//! **What a grant is.** A permission to store so many bytes, which counts in full against its
+//! owner's own share from the beginning, and a reservation behind it, which keeps others out. For
+//! an owner whom the operator listed the two are the same. For anybody else the reservation is
+//! worth little at first and more as it is used (`rules.rs`), so that nobody holds a node shut with
+//! grants alone: not ten identities, and not a thousand.
+//!
+//! **When it is given back.** When the origin says that its put is over; at once when it closes
+//! the last connection that used the grant, 60 s after that connection is lost; six hours after the
+//! grant was given. Bytes of a shard that was not stored return to its grant, so that the shard can
+//! be sent once more.
+//!
+//! **What gives way.** A grant that finds no room waits for one round over all cores, in which what
+//! is over, and what the same owner left behind of puts that are over, is deleted (`rounds.rs`).
+//! Then it is decided by what is free.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod rounds;
+mod rules;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
-use pangea_base::{Entropy, Identity, Locator, PeerId, UnixTime};
-use pangea_wire::{Grant, StoreRefusal};
+use pangea_base::{CoreId, Entropy, Identity, Locator, PeerId, Prefix, UnixTime};
+use pangea_wire::{AuthRefused, Grant, GrantRefused, StoreRefusal};
 
-use crate::grants::{Grants, Nonce, Prefix, Reservation};
-use crate::limits::{GRANT_LIFETIME, GRANTS_PER_PEER_MAX, SHARE_PER_PEER};
+use crate::accounts::{Accounts, Part};
+use crate::grants::{Caller, Grants, Life, Nonce, Reservation, remaining};
+use crate::limits::{GRANT_LIFETIME, GRANTS_PER_PEER_MAX, MAKE_ROOM_PATIENCE, OWNERS_SHOWN_MAX};
+use crate::message::MakeRoom;
+
+pub use crate::accounts::OwnerAccount;
+use rounds::{Rounds, Wish};
 
 /// Who may store here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +48,15 @@ pub enum Accept {
     Nobody,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The peer closed it: it is done.
+    Closed,
+    /// It was lost: the peer may come back.
+    Lost,
+}
+
 /// What a core asks the ledger.
 #[derive(Debug, Clone)]
 pub enum LedgerQuestion {
@@ -29,42 +65,63 @@ pub enum LedgerQuestion {
         /// For whom.
         origin: PeerId,
         /// Calling from where.
-        from: IpAddr,
+        from: Prefix,
+        /// On which of the core's connections.
+        caller: u64,
         /// For which object.
         locator: Locator,
-        /// How many bytes.
+        /// How many bytes, as the disk counts them.
         bytes: u64,
     },
     /// A shard or blob is about to be written: take it out of the grant.
     Spend {
-        /// Verified by the asking core.
+        /// Verified by the asking core, but for its age.
         grant: Box<Grant>,
-        /// Calling from where.
-        from: IpAddr,
-        /// At most this many bytes.
+        /// Calling from where: the entry in the store will say the same.
+        from: Prefix,
+        /// On which of the core's connections.
+        caller: u64,
+        /// At most this many bytes, as the disk counts them.
         bytes: u64,
     },
-    /// The write ended: of the `spent` bytes these stay. What the disk takes can be a little more
-    /// than what was sent.
+    /// The write ended: of the `spent` bytes these stay.
     Settle {
-        /// Whose they are.
+        /// Under which grant.
+        grant: Nonce,
+        /// Whose they are, as the entry in the store says.
         owner: PeerId,
-        /// Calling from where.
-        from: IpAddr,
+        /// The network, as the entry says.
+        from: Prefix,
         /// What was taken.
         spent: u64,
         /// What stays on disk.
         kept: u64,
     },
-    /// Something was deleted from the disk. Whence its owner called is long forgotten.
+    /// Something was deleted from the disk.
     Deleted {
-        /// Whose it was.
+        /// Whose it was, as its entry said.
         owner: PeerId,
+        /// The network, as its entry said.
+        from: Prefix,
         /// What it took on disk.
         bytes: u64,
     },
-    /// A core opened its part of the store and found this much of each owner.
-    Recovered(Vec<(PeerId, u64)>),
+    /// A core opened its part of the store and found this much of each owner and network.
+    Recovered(Vec<(PeerId, Prefix, u64)>),
+    /// The origin is done with an object: what is reserved for it is given back.
+    Release {
+        /// Who says so.
+        origin: PeerId,
+        /// Of which object.
+        locator: Locator,
+    },
+    /// A connection on which grants were asked for or used is gone.
+    Gone {
+        /// The core's number for it.
+        caller: u64,
+        /// How it ended.
+        parting: Parting,
+    },
 }
 
 /// What the ledger answers.
@@ -74,10 +131,27 @@ pub enum LedgerAnswer {
     Granted(Box<Grant>),
     /// Go ahead.
     Spent,
+    /// What was reserved is given back.
+    Released,
     /// No, and why.
     Refused(StoreRefusal),
-    /// Nothing to answer.
-    Noted,
+}
+
+/// What the ledger wants done.
+#[derive(Debug)]
+pub(crate) enum LedgerOutput {
+    /// An answer, to whom and to which of its questions.
+    Says(CoreId, u64, LedgerAnswer),
+    /// One core is to make room, in this round.
+    MakeRoom(CoreId, u64, MakeRoom),
+}
+
+/// With what a question is answered.
+pub(crate) struct Desk<'a> {
+    pub(crate) now: Instant,
+    pub(crate) wall: UnixTime,
+    pub(crate) identity: &'a Identity,
+    pub(crate) entropy: &'a mut Entropy,
 }
 
 /// The node's account of who takes how much of it.
@@ -85,105 +159,151 @@ pub enum LedgerAnswer {
 pub struct Ledger {
     capacity: u64,
     accept: Accept,
-    // On disk or being written, and reserved by grants.
-    used: u64,
-    reserved: u64,
-    by_owner: BTreeMap<PeerId, u64>,
-    by_prefix: BTreeMap<Prefix, u64>,
-    by_both: BTreeMap<(PeerId, Prefix), u64>,
+    cores: u8,
+    accounts: Accounts,
     grants: Grants,
+    rounds: Rounds,
+    outputs: VecDeque<LedgerOutput>,
 }
 
 impl Ledger {
-    /// An empty account.
-    pub fn new(capacity: u64, accept: Accept) -> Ledger {
+    /// An empty account of a node with so many cores.
+    pub fn new(capacity: u64, accept: Accept, cores: u8) -> Ledger {
         Ledger {
             capacity,
             accept,
-            used: 0,
-            reserved: 0,
-            by_owner: BTreeMap::new(),
-            by_prefix: BTreeMap::new(),
-            by_both: BTreeMap::new(),
+            cores,
+            accounts: Accounts::default(),
             grants: Grants::default(),
+            rounds: Rounds::default(),
+            outputs: VecDeque::new(),
         }
     }
 
     /// Bytes on disk or being written.
     pub fn used(&self) -> u64 {
-        self.used
+        let total = self.accounts.total();
+        total.held.saturating_add(total.writing)
     }
 
     /// Bytes reserved by grants and not yet spent.
     pub fn reserved(&self) -> u64 {
-        self.reserved
+        self.accounts.total().reserved
     }
 
-    pub(crate) fn answer(
-        &mut self,
-        now: Instant,
-        wall: UnixTime,
-        identity: &Identity,
-        entropy: &mut Entropy,
-        question: LedgerQuestion,
-    ) -> LedgerAnswer {
+    /// What the disk should hold, by owner and network.
+    pub fn held(&self) -> Vec<(PeerId, Prefix, u64)> {
+        self.accounts.held()
+    }
+
+    /// Grants that wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.rounds.waiting()
+    }
+
+    /// The owners that take the most, largest first, and how many others there are.
+    pub(crate) fn owners(&mut self, now: Instant, wall: UnixTime) -> (Vec<OwnerAccount>, usize) {
         self.let_go(now, wall);
+        self.accounts.largest(OWNERS_SHOWN_MAX, self.share())
+    }
+
+    /// Takes in a core's question; afterwards drain [`Ledger::poll`].
+    pub(crate) fn asked(
+        &mut self,
+        desk: &mut Desk<'_>,
+        asker: CoreId,
+        ticket: u64,
+        question: LedgerQuestion,
+    ) {
+        self.let_go(desk.now, desk.wall);
         match question {
-            LedgerQuestion::Grant { origin, from, locator, bytes } => {
-                match self.reserve(now, wall, origin, Prefix::of(from), bytes, entropy.array()) {
-                    Ok((nonce, expires)) => LedgerAnswer::Granted(Box::new(Grant::issue(
-                        identity, origin, locator, bytes, expires, nonce,
-                    ))),
-                    Err(refusal) => LedgerAnswer::Refused(refusal),
-                }
+            LedgerQuestion::Grant { origin, from, caller, locator, bytes } => {
+                let caller = Caller { core: asker, number: caller };
+                let until = desk.now + MAKE_ROOM_PATIENCE;
+                let wish = Wish { asker, ticket, origin, from, caller, locator, bytes, until };
+                self.wished(desk, wish);
             }
-            LedgerQuestion::Spend { grant, from, bytes } => {
-                match self.spend(now, &grant, Prefix::of(from), bytes) {
+            LedgerQuestion::Spend { grant, from, caller, bytes } => {
+                let caller = Caller { core: asker, number: caller };
+                let answer = match self.spend(desk, &grant, from, caller, bytes) {
                     Ok(()) => LedgerAnswer::Spent,
                     Err(refusal) => LedgerAnswer::Refused(refusal),
-                }
+                };
+                self.say(asker, ticket, answer);
             }
-            LedgerQuestion::Settle { owner, from, spent, kept } => {
-                let from = Prefix::of(from);
-                self.used = self.used.saturating_add(kept);
-                self.add(owner, from, kept);
-                self.take_back(owner, from, spent);
-                LedgerAnswer::Noted
+            LedgerQuestion::Settle { grant, owner, from, spent, kept } => {
+                self.settle(&grant, owner, from, spent, kept);
             }
-            LedgerQuestion::Deleted { owner, bytes } => {
-                self.take_back_anywhere(owner, bytes);
-                LedgerAnswer::Noted
+            LedgerQuestion::Deleted { owner, from, bytes } => {
+                self.accounts.discharge(owner, from, Part::Held, bytes);
             }
             LedgerQuestion::Recovered(owners) => {
-                for (owner, bytes) in owners {
-                    self.used += bytes;
-                    self.add(owner, Prefix(None), bytes);
+                for (owner, from, bytes) in owners {
+                    self.accounts.charge(owner, from, Part::Held, bytes);
                 }
-                LedgerAnswer::Noted
+            }
+            LedgerQuestion::Release { origin, locator } => {
+                for nonce in self.grants.of_object(origin, locator) {
+                    self.close(&nonce, Life::Released);
+                }
+                self.say(asker, ticket, LedgerAnswer::Released);
+            }
+            LedgerQuestion::Gone { caller, parting } => {
+                let caller = Caller { core: asker, number: caller };
+                self.rounds.forget(caller);
+                for nonce in self.grants.caller_ended(caller, desk.now) {
+                    if parting == Parting::Closed {
+                        self.close(&nonce, Life::Lapsed);
+                    }
+                }
             }
         }
     }
 
-    fn reserve(
-        &mut self,
-        now: Instant,
-        wall: UnixTime,
-        owner: PeerId,
-        from: Prefix,
-        bytes: u64,
-        nonce: Nonce,
-    ) -> Result<(Nonce, UnixTime), StoreRefusal> {
-        self.may_store(owner)?;
-        if self.grants.reserving_of(&owner) >= GRANTS_PER_PEER_MAX {
-            return Err(StoreRefusal::Busy);
-        }
-        self.room_for(owner, from, bytes)?;
-        let expires = wall.after(GRANT_LIFETIME);
-        self.reserved += bytes;
-        self.add(owner, from, bytes);
-        let reservation = Reservation { owner, from, spent: 0, left: bytes, touched: now, expires };
+    /// The next thing that it wants done, oldest first.
+    pub(crate) fn poll(&mut self) -> Option<LedgerOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn say(&mut self, asker: CoreId, ticket: u64, answer: LedgerAnswer) {
+        self.outputs.push_back(LedgerOutput::Says(asker, ticket, answer));
+    }
+
+    /// A grant for a wish, if it may be given now.
+    fn give(&mut self, desk: &mut Desk<'_>, wish: &Wish) -> Result<Box<Grant>, rules::Shortage> {
+        let &Wish { origin, from, caller, locator, bytes, .. } = wish;
+        self.room_for(origin, from, bytes)?;
+        let nonce: Nonce = desk.entropy.array();
+        let void = desk.wall.after(GRANT_LIFETIME);
+        let grant = Grant::issue(desk.identity, origin, locator, bytes, void, nonce);
+        let reservation = Reservation {
+            owner: origin,
+            from,
+            locator,
+            spent: 0,
+            promised: bytes,
+            left: 0,
+            touched: desk.now,
+            ends: desk.now + GRANT_LIFETIME,
+            void,
+            life: Life::Live,
+        };
+        self.accounts.promise(origin, bytes);
         self.remember(nonce, reservation);
-        Ok((nonce, expires))
+        self.grants.used_by(&nonce, caller, desk.now);
+        self.back(&nonce);
+        Ok(Box::new(grant))
+    }
+
+    /// Whether an owner may have one more live grant. The one that it seems to have forgotten makes
+    /// room.
+    fn may_have_another(&mut self, owner: PeerId, now: Instant) -> bool {
+        if self.grants.live_of(&owner) < GRANTS_PER_PEER_MAX {
+            return true;
+        }
+        let Some(stale) = self.grants.stalest_of(&owner, now) else { return false };
+        self.close(&stale, Life::Lapsed);
+        true
     }
 
     fn may_store(&self, owner: PeerId) -> Result<(), StoreRefusal> {
@@ -194,293 +314,151 @@ impl Ledger {
         }
     }
 
-    fn room_for(&self, owner: PeerId, from: Prefix, bytes: u64) -> Result<(), StoreRefusal> {
-        let taken = self.used.saturating_add(self.reserved);
-        if taken.saturating_add(bytes) > self.capacity {
-            return Err(StoreRefusal::Full);
-        }
-        if self.accept != Accept::Any {
-            return Ok(());
-        }
-        let limit = self.capacity / SHARE_PER_PEER;
-        let owners = self.by_owner.get(&owner).copied().unwrap_or(0);
-        let prefixes = match from {
-            Prefix(None) => 0,
-            named => self.by_prefix.get(&named).copied().unwrap_or(0),
-        };
-        if owners.max(prefixes).saturating_add(bytes) > limit {
-            return Err(StoreRefusal::OverQuota { limit });
-        }
-        Ok(())
-    }
-
-    /// Moves bytes from reserved to used. A grant whose reservation lapsed (or that an earlier
-    /// run of this node signed) reserves anew, if there still is room.
+    /// Takes a write out of its grant. What is reserved for it is used first; what is not must find
+    /// room.
     fn spend(
         &mut self,
-        now: Instant,
+        desk: &Desk<'_>,
         grant: &Grant,
         from: Prefix,
+        caller: Caller,
         bytes: u64,
     ) -> Result<(), StoreRefusal> {
         self.may_store(grant.origin)?;
-        let fresh = Reservation {
-            owner: grant.origin,
-            from,
-            spent: 0,
-            left: 0,
-            touched: now,
-            expires: grant.expires,
-        };
-        let known = self.grants.get(&grant.nonce).unwrap_or(fresh);
+        let nonce = grant.nonce;
+        let mut known = self.known(desk, grant)?;
         if known.spent.saturating_add(bytes) > grant.bytes_max {
             return Err(StoreRefusal::OverGrant { limit: grant.bytes_max });
         }
-        let missing = bytes.saturating_sub(known.left);
-        if missing > 0 {
-            self.room_for(known.owner, known.from, missing)?;
-            self.add(known.owner, known.from, missing);
+        if known.from != from {
+            // Its origin calls from another network by now: what is set aside moves there.
+            self.set_aside(&nonce, 0);
+            self.grants.change(&nonce, |grant| grant.from = from);
+            known = Reservation { from, left: 0, ..known };
         }
-        let reserved = bytes - missing;
-        self.reserved -= reserved;
-        self.used += bytes;
-        let (spent, left) = (known.spent + bytes, known.left - reserved);
-        self.remember(grant.nonce, Reservation { spent, left, touched: now, ..known });
+        let (promised, left) = (known.promised.min(bytes), known.left.min(bytes));
+        self.room_to_write(known.owner, from, bytes - left, bytes - promised)?;
+        self.set_aside(&nonce, known.left - left);
+        self.accounts.take_back(known.owner, promised);
+        self.accounts.charge(known.owner, from, Part::Writing, bytes);
+        self.grants.change(&nonce, |grant| {
+            grant.spent += bytes;
+            grant.promised -= promised;
+            grant.touched = desk.now;
+            if grant.life == Life::Lapsed {
+                grant.life = Life::Live;
+            }
+        });
+        self.grants.used_by(&nonce, caller, desk.now);
+        self.back(&nonce);
         Ok(())
     }
 
+    /// What is remembered of a grant that still holds. One that was given in this run ends by the
+    /// clock that never jumps; one of an earlier run by the wall's.
+    fn known(&mut self, desk: &Desk<'_>, grant: &Grant) -> Result<Reservation, StoreRefusal> {
+        let over = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Expired));
+        if let Some(known) = self.grants.get(&grant.nonce) {
+            return if known.ends > desk.now { Ok(known) } else { Err(over) };
+        }
+        let left = remaining(grant, desk.wall).ok_or(over)?;
+        let known = Reservation {
+            owner: grant.origin,
+            // Nothing is set aside, so any network will do.
+            from: Prefix(None),
+            locator: grant.locator,
+            spent: 0,
+            promised: 0,
+            left: 0,
+            touched: desk.now,
+            ends: desk.now + left,
+            void: desk.wall.after(left),
+            life: Life::Lapsed,
+        };
+        self.remember(grant.nonce, known);
+        Ok(known)
+    }
+
+    /// A write ended. If nothing of it stays, its origin may send it once more, and what it took
+    /// returns to the grant.
+    fn settle(&mut self, nonce: &Nonce, owner: PeerId, from: Prefix, spent: u64, kept: u64) {
+        self.accounts.discharge(owner, from, Part::Writing, spent);
+        self.accounts.charge(owner, from, Part::Held, kept);
+        let Some(known) = self.grants.get(nonce) else { return };
+        let again = match known.life {
+            Life::Live if kept == 0 => spent.min(self.share_left(&owner)),
+            _ => 0,
+        };
+        self.accounts.promise(owner, again);
+        self.grants.change(nonce, |grant| {
+            grant.spent = grant.spent.saturating_sub(spent.saturating_sub(kept));
+            grant.promised += again;
+        });
+        self.back(nonce);
+    }
+
     /// Remembers a grant; what was reserved for the one that made room is given back.
-    /// One of which nothing was spent and for which nothing is reserved needs no memory.
     fn remember(&mut self, nonce: Nonce, grant: Reservation) {
-        if grant.spent == 0 && grant.left == 0 {
-            return;
-        }
-        if let Some(forgotten) = self.grants.remember(nonce, grant) {
-            self.give_back(&forgotten);
-        }
-    }
-
-    fn add(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
-        if bytes > 0 {
-            *self.by_owner.entry(owner).or_default() += bytes;
-            *self.by_prefix.entry(from).or_default() += bytes;
-            *self.by_both.entry((owner, from)).or_default() += bytes;
+        if let Some(Reservation { owner, from, promised, left, .. }) =
+            self.grants.remember(nonce, grant)
+        {
+            self.accounts.discharge(owner, from, Part::Reserved, left);
+            self.accounts.take_back(owner, promised);
         }
     }
 
-    fn take_back(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
-        self.used = self.used.saturating_sub(bytes);
-        self.subtract(owner, from, bytes);
+    /// As much of what a grant allows is set aside for it as the rules let be.
+    fn back(&mut self, nonce: &Nonce) {
+        let Some(known) = self.grants.get(nonce) else { return };
+        let more = known.promised.saturating_sub(known.left);
+        let more = more.min(self.may_set_aside(known.owner, known.from));
+        self.set_aside(nonce, known.left + more);
     }
 
-    /// What an owner has, wherever it called from when it brought it.
-    fn take_back_anywhere(&mut self, owner: PeerId, bytes: u64) {
-        let all = (owner, Prefix(None))..=(owner, Prefix(Some([u8::MAX; 6])));
-        let places: Vec<(Prefix, u64)> =
-            self.by_both.range(all).map(|(&(_, from), &held)| (from, held)).collect();
-        let mut left = bytes;
-        for (from, held) in places {
-            let part = left.min(held);
-            self.take_back(owner, from, part);
-            left -= part;
+    /// So much is set aside for a grant from now on.
+    fn set_aside(&mut self, nonce: &Nonce, bytes: u64) {
+        let Some(Reservation { owner, from, left, .. }) = self.grants.get(nonce) else { return };
+        self.accounts.charge(owner, from, Part::Reserved, bytes.saturating_sub(left));
+        self.accounts.discharge(owner, from, Part::Reserved, left.saturating_sub(bytes));
+        if left != bytes {
+            self.grants.change(nonce, |grant| grant.left = bytes);
         }
     }
 
-    fn subtract(&mut self, owner: PeerId, from: Prefix, bytes: u64) {
-        subtract(&mut self.by_owner, &owner, bytes);
-        subtract(&mut self.by_prefix, &from, bytes);
-        subtract(&mut self.by_both, &(owner, from), bytes);
+    /// A grant is live no more.
+    fn close(&mut self, nonce: &Nonce, life: Life) {
+        self.give_back(nonce);
+        self.grants.change(nonce, |grant| grant.life = life);
+    }
+
+    /// Nothing is promised or set aside for a grant any more.
+    fn give_back(&mut self, nonce: &Nonce) {
+        self.set_aside(nonce, 0);
+        let Some(Reservation { owner, promised, .. }) = self.grants.get(nonce) else { return };
+        self.accounts.take_back(owner, promised);
+        self.grants.change(nonce, |grant| grant.promised = 0);
     }
 
     fn let_go(&mut self, now: Instant, wall: UnixTime) {
-        while let Some(idle) = self.grants.next_idle(now) {
-            self.give_back(&idle);
+        while let Some(nonce) = self.grants.next_lapsed(now) {
+            self.close(&nonce, Life::Lapsed);
         }
-        self.grants.forget_ended(wall);
+        self.grants.forget_ended(now, wall);
     }
 
-    fn give_back(&mut self, grant: &Reservation) {
-        self.reserved -= grant.left;
-        self.subtract(grant.owner, grant.from, grant.left);
-    }
-}
-
-fn subtract<K: Ord>(map: &mut BTreeMap<K, u64>, key: &K, bytes: u64) {
-    if let Some(held) = map.get_mut(key) {
-        *held = held.saturating_sub(bytes);
-        if *held == 0 {
-            map.remove(key);
-        }
+    /// Whether all that it knows agrees.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.accounts.check();
+        self.grants.check(&self.accounts);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::grants::RESERVATION_IDLE;
-    use crate::limits::GRANTS_MAX;
-    use pangea_base::Secret;
-
-    struct World {
-        ledger: Ledger,
-        identity: Identity,
-        entropy: Entropy,
-        now: Instant,
-        wall: UnixTime,
-    }
-
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    impl World {
-        fn new(capacity: u64, accept: Accept) -> World {
-            World {
-                ledger: Ledger::new(capacity, accept),
-                identity: Identity::from_seed(Secret::new([1; 32])),
-                entropy: Entropy::new([2; 32]),
-                now: Instant::now(),
-                wall: UnixTime(1_000_000),
-            }
-        }
-
-        fn ask(&mut self, question: LedgerQuestion) -> LedgerAnswer {
-            let World { ledger, identity, entropy, now, wall } = self;
-            ledger.answer(*now, *wall, identity, entropy, question)
-        }
-
-        fn grant(
-            &mut self,
-            peer: u8,
-            from: IpAddr,
-            bytes: u64,
-        ) -> Result<Box<Grant>, StoreRefusal> {
-            let origin = PeerId([peer; 32]);
-            let locator = Locator([9; 32]);
-            match self.ask(LedgerQuestion::Grant { origin, from, locator, bytes }) {
-                LedgerAnswer::Granted(grant) => Ok(grant),
-                LedgerAnswer::Refused(refusal) => Err(refusal),
-                other => panic!("{other:?}"),
-            }
-        }
-
-        fn spend(&mut self, grant: &Grant, bytes: u64) -> bool {
-            let grant = Box::new(grant.clone());
-            matches!(
-                self.ask(LedgerQuestion::Spend { grant, from: HOME, bytes }),
-                LedgerAnswer::Spent
-            )
-        }
-    }
-
-    #[test]
-    fn one_peer_gets_a_tenth_and_ten_peers_fill_the_node() {
-        let mut world = World::new(1000, Accept::Any);
-        assert!(matches!(world.grant(1, HOME, 101), Err(StoreRefusal::OverQuota { limit: 100 })));
-        for peer in 1..=10 {
-            assert!(world.grant(peer, HOME, 100).is_ok());
-            assert!(world.grant(peer, HOME, 1).is_err());
-        }
-        assert!(matches!(world.grant(11, HOME, 1), Err(StoreRefusal::Full)));
-    }
-
-    #[test]
-    fn many_identities_from_one_network_share_one_tenth() {
-        let mut world = World::new(1000, Accept::Any);
-        let near: IpAddr = "192.0.2.7".parse().unwrap();
-        let also_near: IpAddr = "192.0.2.200".parse().unwrap();
-        let far: IpAddr = "198.51.100.1".parse().unwrap();
-        assert!(world.grant(1, near, 60).is_ok());
-        assert!(world.grant(2, also_near, 60).is_err());
-        assert!(world.grant(2, far, 60).is_ok());
-    }
-
-    #[test]
-    fn listed_and_nobody_mean_what_they_say() {
-        let mut world = World::new(1000, Accept::Listed([PeerId([1; 32])].into()));
-        assert!(world.grant(1, HOME, 900).is_ok());
-        assert!(matches!(world.grant(2, HOME, 1), Err(StoreRefusal::NotAccepting)));
-        let mut world = World::new(1000, Accept::Nobody);
-        assert!(matches!(world.grant(1, HOME, 1), Err(StoreRefusal::NotAccepting)));
-    }
-
-    #[test]
-    fn a_grant_cannot_be_spent_beyond_its_size() {
-        let mut world = World::new(1000, Accept::Any);
-        let grant = world.grant(1, HOME, 100).unwrap();
-        assert!(world.spend(&grant, 60));
-        assert!(!world.spend(&grant, 41));
-        assert!(world.spend(&grant, 40));
-        assert_eq!(world.ledger.used(), 100);
-    }
-
-    #[test]
-    fn grants_that_one_peer_used_up_keep_nobody_out() {
-        let mut world = World::new(1000, Accept::Any);
-        let (owner, from) = (PeerId([1; 32]), Prefix::of(HOME));
-        let (touched, expires) = (world.now, world.wall.after(GRANT_LIFETIME));
-        for number in 0..GRANTS_MAX {
-            // As spending it and giving it all back leaves it.
-            let used_up = Reservation { owner, from, spent: 1, left: 0, touched, expires };
-            let mut nonce = [0; 16];
-            nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
-            assert_eq!(world.ledger.grants.remember(nonce, used_up), None);
-        }
-        assert!(world.grant(2, HOME, 1).is_ok());
-        assert_eq!(world.ledger.grants.len(), GRANTS_MAX);
-    }
-
-    #[test]
-    fn what_is_not_kept_is_given_back() {
-        let mut world = World::new(1000, Accept::Any);
-        let grant = world.grant(1, HOME, 100).unwrap();
-        assert!(world.spend(&grant, 100));
-        let owner = PeerId([1; 32]);
-        world.ask(LedgerQuestion::Settle { owner, from: HOME, spent: 100, kept: 30 });
-        assert_eq!(world.ledger.used(), 30);
-        assert!(world.grant(1, HOME, 70).is_ok());
-        assert!(world.grant(1, HOME, 1).is_err());
-    }
-
-    #[test]
-    fn an_idle_reservation_lapses_and_the_grant_still_works() {
-        let mut world = World::new(1000, Accept::Any);
-        let first = world.grant(1, HOME, 100).unwrap();
-        world.now += RESERVATION_IDLE;
-        assert!(world.grant(1, HOME, 50).is_ok());
-        assert!(world.spend(&first, 50));
-        assert!(!world.spend(&first, 50), "the tenth is used up by the second grant");
-    }
-
-    #[test]
-    fn what_the_disk_takes_beyond_the_bytes_sent_counts_until_it_is_deleted() {
-        let mut world = World::new(1_000_000, Accept::Any);
-        let (owner, from) = (PeerId([1; 32]), "192.0.2.7".parse().unwrap());
-        let grant = world.grant(1, from, 100_000).unwrap();
-        assert!(world.spend(&grant, 100_000));
-        world.ask(LedgerQuestion::Settle { owner, from, spent: 100_000, kept: 102_400 });
-        assert_eq!(world.ledger.used(), 102_400);
-        world.ask(LedgerQuestion::Deleted { owner, bytes: 102_400 });
-        assert_eq!((world.ledger.used(), world.ledger.reserved()), (0, 0));
-        assert!(world.grant(2, from, 100_000).is_ok(), "its network has its share back");
-    }
-
-    #[test]
-    fn one_peer_cannot_use_up_the_grants_of_all() {
-        let mut world = World::new(1 << 40, Accept::Any);
-        for _ in 0..GRANTS_PER_PEER_MAX {
-            assert!(world.grant(1, HOME, 1).is_ok());
-        }
-        assert!(matches!(world.grant(1, HOME, 1), Err(StoreRefusal::Busy)));
-        assert!(world.grant(2, HOME, 1).is_ok());
-        world.now += RESERVATION_IDLE;
-        assert!(world.grant(1, HOME, 1).is_ok(), "unused grants are forgotten");
-    }
-
-    #[test]
-    fn what_was_on_disk_at_start_counts() {
-        let mut world = World::new(1000, Accept::Any);
-        world.ask(LedgerQuestion::Recovered(vec![(PeerId([1; 32]), 90)]));
-        assert!(world.grant(1, HOME, 11).is_err());
-        assert!(world.grant(1, HOME, 10).is_ok());
-        assert_eq!(world.ledger.used(), 90);
-    }
-}
+mod attacks;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

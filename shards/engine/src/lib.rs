@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod ask;
+mod callers;
 pub mod client;
 mod clock;
 mod content;
@@ -24,6 +26,7 @@ pub mod message;
 mod outgoing;
 mod put_chunk;
 mod request;
+mod room;
 mod serve;
 mod shared;
 mod traced;
@@ -34,5 +37,6 @@ pub use clock::{
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
 pub use engine::{Engine, EngineConfig, Input};
 pub use figures::{EngineHeld, EngineStats};
-pub use ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion};
+pub use grants::Caller;
+pub use ledger::{Accept, Ledger, LedgerAnswer, LedgerQuestion, OwnerAccount, Parting};
 pub use shared::Output;

@@ -100,11 +100,50 @@ pub const LEASE_MAX: Duration = Duration::from_secs(1826 * 24 * 3600);
 /// The share of the capacity that one identity, and one network prefix, may take: a tenth.
 pub const SHARE_PER_PEER: u64 = 10;
 
+/// What an owner may have reserved and not used before it has anything on disk: a part of the
+/// capacity. What it has on disk secures twice as much.
+pub const NEWCOMER_SHARE: u64 = 64;
+
+/// What all owners together may have reserved beyond what their bytes on disk secure: a quarter of
+/// what is not on disk.
+pub const NEWCOMERS_RESERVED_SHARE: u64 = 4;
+
+/// While unfinished writes and reservations that nothing secures take more of what is not on disk
+/// than this, a half, only what is secured is written: somebody holds much room for nothing.
+pub const NEWCOMERS_WRITING_SHARE: u64 = 2;
+
 /// Grants that one holder remembers. One more, and the network with the most of them loses its oldest.
 pub const GRANTS_MAX: usize = 16 * 1024;
 
-/// Of these, grants to one identity that it has not used up.
+/// Of these, grants to one identity whose puts may still go on.
 pub const GRANTS_PER_PEER_MAX: usize = 1024;
+
+/// How long a reservation stays when the last connection that used it has ended.
+pub const RESERVATION_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections of which a grant knows that they use it: an origin has one for each of its cores.
+pub const CALLERS_PER_GRANT_MAX: usize = 16;
+
+/// Grants of which is known that a connection uses them: one for each object under way.
+pub const GRANTS_PER_CALLER_MAX: usize = 64;
+
+/// Grants that wait until old things have given way. One more is refused with `Busy`.
+pub const WAITING_GRANTS_MAX: usize = 256;
+
+/// Of these, grants of one identity.
+pub const WAITING_GRANTS_PER_PEER_MAX: usize = 16;
+
+/// How soon a holder looks again for what may give way to the same owner.
+pub const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
+
+/// How often within that time it looks at all, for whomever.
+pub const MAKE_ROOM_ROUNDS_MAX: usize = 64;
+
+/// How long a grant waits at most for what gives way to it, its turn included.
+pub const MAKE_ROOM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Owners that a node lists when it is asked how it is.
+pub const OWNERS_SHOWN_MAX: usize = 64;
 
 /// A request of a peer that waits for our own disk or ledger for this long is given up.
 pub const OWN_STALL: Duration = Duration::from_secs(120);
@@ -130,3 +169,12 @@ const _: () = assert!(SLOW_AFTER.as_millis() < PATIENCE.as_millis());
 const _: () = assert!(STREAM_STALL.as_millis() < OWN_STALL.as_millis());
 const _: () = assert!(SERVED_STREAMS_MAX + ASKS_MAX + JOBS_MAX < PARCELS_MAX);
 const _: () = assert!(GRANTS_PER_PEER_MAX < GRANTS_MAX);
+const _: () = assert!(GRANTS_PER_CALLER_MAX < GRANTS_PER_PEER_MAX);
+const _: () = assert!(RESERVATION_IDLE.as_secs() < GRANT_LIFETIME.as_secs());
+const _: () = assert!(NEWCOMER_SHARE > SHARE_PER_PEER);
+// Reservations alone never keep writes waiting.
+const _: () = assert!(NEWCOMERS_WRITING_SHARE < NEWCOMERS_RESERVED_SHARE);
+const _: () = assert!(WAITING_GRANTS_PER_PEER_MAX < WAITING_GRANTS_MAX);
+const _: () = assert!(MAKE_ROOM_PATIENCE.as_millis() < OWN_STALL.as_millis());
+// Whoever asks still waits for the answer.
+const _: () = assert!(MAKE_ROOM_PATIENCE.as_millis() < ASK_TIMEOUT.as_millis());

@@ -20,7 +20,7 @@ use pangea_wire::{
 
 use crate::clock::{ClockHeard, ClockStatus, Standing};
 use crate::content::ContentLeaves;
-use crate::ledger::{LedgerAnswer, LedgerQuestion};
+use crate::ledger::{LedgerAnswer, LedgerQuestion, OwnerAccount};
 
 /// A job of the client, unique within its process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,6 +53,10 @@ pub enum Message {
     Ledger(u64, LedgerQuestion),
     /// From the ledger.
     LedgerSays(u64, LedgerAnswer),
+    /// A core is to let go of what may give way, in this round of the ledger's.
+    MakeRoom(u64, MakeRoom),
+    /// It has, durably: so many bytes.
+    RoomMade(u64, u64),
     /// Who holds this?
     Holding(u64, HoldingQuestion),
     /// What one core found in its part of the store.
@@ -65,6 +69,17 @@ pub enum Message {
     Command(Command),
     /// A core tells control what happened.
     Report(Report),
+}
+
+/// What is to give way to a grant: first what is over, then what an owner's puts left behind.
+#[derive(Debug, Clone)]
+pub struct MakeRoom {
+    /// So many bytes, or all there are.
+    pub bytes: u64,
+    /// Only things of this owner; `None`: what is over, of anybody.
+    pub of: Option<PeerId>,
+    /// Objects of that owner whose puts may still go on.
+    pub spare: Arc<[Locator]>,
 }
 
 /// A question about one core's part of the store.
@@ -163,6 +178,8 @@ pub enum Command {
     Get(Box<GetChunk>),
     /// Forget a job and cancel its streams.
     Cancel(JobId),
+    /// Say who takes how much, in [`Report::Accounts`]; for core 0, which keeps the ledger.
+    Accounts,
     /// Serve no new requests, flush the store, close the connections; ends in [`Report::Closed`].
     Close,
 }
@@ -179,6 +196,9 @@ pub enum Ask {
         /// For how long, in seconds.
         lease_seconds: u64,
     },
+    /// Give back what is reserved for an object. Asked only of who is connected: where there is no
+    /// connection, its end does the same.
+    Release(Locator),
     /// Store a page of the manifest.
     PutManifest {
         /// The right to.
@@ -210,6 +230,8 @@ pub enum Ask {
 pub enum Answer {
     /// Grants, and how far the peer's clock is from ours if that is worth telling.
     Routes(RouteResponse, Option<ClockDifference>),
+    /// What was reserved is given back.
+    Released,
     /// The page is durable there.
     Stored,
     /// The bytes asked for; not yet verified.
@@ -351,6 +373,13 @@ pub enum Report {
     Clock(ClockStatus),
     /// Everything is flushed and closed.
     Closed,
+    /// The owners that take the most, largest first.
+    Accounts {
+        /// At most [`crate::limits::OWNERS_SHOWN_MAX`].
+        owners: Vec<OwnerAccount>,
+        /// How many others there are.
+        others: usize,
+    },
     /// A dialled peer is up, and where it was reached, or why not.
     Peer(PeerId, Result<SocketAddr, String>),
     /// The answer to an ask.

@@ -36,6 +36,17 @@ pub enum DriverChoice {
     Mio,
 }
 
+/// Whether the driver tells of addresses to which nothing gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreached {
+    /// [`Event::Unreachable`]: for who dials. On Linux the system is also asked for what others' hosts
+    /// answer (ICMP).
+    Told,
+    /// For who is called only: strangers' words about a port that all know would cost something and
+    /// be good for nothing.
+    Ignored,
+}
+
 /// How a driver is opened.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
@@ -52,6 +63,8 @@ pub struct DriverConfig {
     pub send_slots: u16,
     /// How long to spin before blocking; 0 never spins, and is right unless the core is ours alone.
     pub spin: Duration,
+    /// Whether addresses to which nothing gets are told.
+    pub unreached: Unreached,
     /// Where file names begin. Without it every operation on a name fails.
     pub data_dir: Option<PathBuf>,
 }
@@ -286,6 +299,7 @@ mod tests {
             receive_buffers_max: 2,
             send_slots: 1,
             spin: Duration::ZERO,
+            unreached: Unreached::Told,
             data_dir: None,
         };
         Driver::open(&config, bound.sockets.into_iter().next().unwrap()).unwrap()

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use pangea_base::Unreachable;
 use pangea_base::file::FileDone;
 
 /// Explicit congestion notification: the two bits of the IP header, as RFC 3168 gives them.
@@ -75,6 +76,14 @@ pub enum Event<'a> {
         /// All of them, one behind the other; borrowed for the callback only. Never empty.
         data: &'a [u8],
     },
+    /// The system says that nothing gets to an address, of something that was sent there: at once,
+    /// or later, on the word of whoever sent an ICMP message back. That may be anybody.
+    Unreachable {
+        /// Where to.
+        remote: SocketAddr,
+        /// The system's reason.
+        what: Unreachable,
+    },
     /// A file operation ended.
     File(FileDone),
     /// `buffer` refused before; now there is one.
@@ -124,6 +133,8 @@ pub struct Stats {
     pub send_errors: u64,
     /// The system's number for the last of those, 0 if none.
     pub send_errno_last: i32,
+    /// Messages sent once more, because what the system said was of an earlier one.
+    pub send_again: u64,
     /// Times the driver entered the kernel to submit or wait.
     pub entries: u64,
     /// Times the waker was heard.

@@ -202,17 +202,6 @@ impl Family {
     }
 }
 
-/// The address as a person knows it: an IPv4 one stays IPv4 behind a dual-stack socket.
-pub(crate) fn plain(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
-            None => addr,
-        },
-        SocketAddr::V4(_) => addr,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +220,7 @@ mod tests {
         let v4: SocketAddr = "192.0.2.1:9".parse().unwrap();
         let mapped = Family::Dual.destination(v4).unwrap();
         assert_eq!(mapped, "[::ffff:192.0.2.1]:9".parse().unwrap());
-        assert_eq!(plain(mapped), v4);
+        assert_eq!(pangea_base::canonical(mapped), v4);
         assert_eq!(Family::V4.destination(mapped), Some(v4));
         assert_eq!(Family::V6.destination(v4), None);
     }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::cmsg::NAME_BYTES;
+
 /// Joined receives (linux/udp.h): the socket option, and the control message with the stride.
 #[cfg(feature = "uring")]
 pub(crate) const UDP_GRO: i32 = 104;
@@ -52,6 +54,46 @@ pub(crate) fn attach_steering(socket: BorrowedFd<'_>, cores: u16) -> io::Result<
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Control messages beside a message of the error queue: the error with the address of who sent it (60
+/// bytes), and what else the socket's options ask for. Aligned as their headers are.
+#[repr(C, align(8))]
+struct ErrorControl([u8; 256]);
+
+/// Where a message of the error queue is written.
+pub(crate) struct ErrorRoom {
+    name: [u8; NAME_BYTES],
+    control: ErrorControl,
+}
+
+impl ErrorRoom {
+    pub(crate) fn new() -> ErrorRoom {
+        ErrorRoom { name: [0; NAME_BYTES], control: ErrorControl([0; 256]) }
+    }
+}
+
+/// The next message of a socket's error queue (ip(7), IP_RECVERR): whom the datagram was for, and the
+/// control messages. `None`: no more. Never waits.
+pub(crate) fn take_error<'a>(
+    socket: BorrowedFd<'_>,
+    room: &'a mut ErrorRoom,
+) -> Option<(&'a [u8], &'a [u8])> {
+    // SAFETY: all fields of msghdr are numbers and pointers, for which zero is legal.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = room.name.as_mut_ptr().cast();
+    header.msg_namelen = NAME_BYTES as libc::socklen_t;
+    header.msg_control = room.control.0.as_mut_ptr().cast();
+    header.msg_controllen = room.control.0.len() as _;
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: name and control block are ours, as long as the header says, and outlive the call; none
+    //   of the datagram's bytes are wanted, so there is no other buffer.
+    // CHECKED: tests/conformance unreachable cases.
+    let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let name_bytes = usize::try_from(header.msg_namelen).ok()?;
+    let control_bytes = usize::try_from(header.msg_controllen).ok()?;
+    (result >= 0).then_some(())?;
+    Some((room.name.get(..name_bytes)?, room.control.0.get(..control_bytes)?))
 }
 
 /// What fallocate is asked for.

@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use pangea_base::Page;
 use pangea_base::file::{FileFault, FileId, FileOp, FileValue, OpenMode};
 
-use crate::format::{extent_block, extent_block_fits};
-use crate::limits::{BLOCK_BYTES, EXTENTS_OPEN_MAX};
+use crate::format::{Header, extent_block, extent_header};
+use crate::limits::{
+    BLOCK_BYTES, EXTENT_BLOCKS_MAX, EXTENT_NUMBER_MAX, EXTENTS_OPEN_MAX, PAGE_BLOCKS,
+};
 use crate::names;
 use crate::ops::{Purpose, Work};
 use crate::space::Run;
-use crate::store::Store;
-use crate::types::{Event, StoreFault};
+use crate::store::{Partition, Store};
+use crate::types::{Event, StoreFault, StoreRefused};
 
 /// One extent's file. What lies in it is `Space`'s business.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ pub(crate) enum ExtentState {
     Planned,
     Making,
     Reserving(FileId),
+    /// The disk has no space for all of it: what a reservation that failed may have taken of the
+    /// part that is given up is given back first.
+    Trimming(FileId),
     NeedsPageToWrite(FileId),
     HeaderWriting(FileId),
     Closed,
@@ -80,13 +85,41 @@ impl ExtentFile {
     }
 }
 
+impl Partition {
+    /// The next number that nothing has.
+    fn next_number(&self) -> Option<u32> {
+        let taken = self.files.len() + self.strange.len();
+        let mut number = self.next_extent;
+        for _ in 0..=taken {
+            if number > EXTENT_NUMBER_MAX {
+                number = 0;
+            }
+            if !self.files.contains_key(&number) && !self.strange.contains(&number) {
+                return Some(number);
+            }
+            number += 1;
+        }
+        None
+    }
+}
+
 impl Store {
-    /// Plans a new extent in a partition; its file is made behind the first journal.
-    pub(crate) fn plan_extent(&mut self, partition: u8) {
-        let blocks = self.new_extent_blocks();
+    /// Plans a new extent in a partition, with a hole of so many blocks at least; its file is made
+    /// behind the first journal.
+    pub(crate) fn plan_extent(&mut self, partition: u8, hole: u32) -> Result<(), StoreRefused> {
+        let usual = u32::try_from(self.config.extent_bytes / u64::from(BLOCK_BYTES));
+        let usual = usual.expect("an extent is below EXTENT_USUAL_BYTES_MAX");
+        let needed = hole + 1;
+        let blocks = match self.tight {
+            true => needed,
+            false => needed.next_multiple_of(PAGE_BLOCKS).max(usual),
+        };
+        assert!(blocks <= EXTENT_BLOCKS_MAX, "no shard needs {blocks} blocks");
         let part = self.partition(partition);
-        let extent = part.next_extent;
-        part.next_extent = extent.checked_add(1).expect("extent numbers do not run out");
+        let Some(extent) = part.next_number() else {
+            return Err(StoreRefused::TooManyHeld { limit: EXTENT_NUMBER_MAX as usize });
+        };
+        part.next_extent = extent.wrapping_add(1);
         part.space.add(extent, blocks);
         part.files.insert(extent, ExtentFile::new(ExtentState::Planned, blocks));
         if part.journal.ready() {
@@ -94,6 +127,7 @@ impl Store {
         } else {
             part.journal.stuck = false;
         }
+        Ok(())
     }
 
     /// Makes every extent that waited for the journal.
@@ -192,18 +226,18 @@ impl Store {
     ) {
         let mut page = page;
         let state = self.extent_file(partition, extent).state;
-        let purpose = Purpose::ExtentStep { partition, extent };
         match (state, result) {
             (ExtentState::Making, Ok(FileValue::Opened { file, .. })) => {
-                let entry = self.extent_file(partition, extent);
-                entry.state = ExtentState::Reserving(file);
-                let length = u64::from(entry.blocks) * u64::from(BLOCK_BYTES);
-                self.ops.submit(FileOp::Allocate { file, length }, None, purpose);
+                self.reserve_extent(partition, extent, file);
             }
             (ExtentState::Reserving(file), Ok(_)) => {
                 self.extent_file(partition, extent).state = ExtentState::NeedsPageToWrite(file);
                 self.needs_page.push_back((partition, extent));
             }
+            (ExtentState::Reserving(file), Err(FileFault::NoSpace))
+                if self.shorten_extent(partition, extent, file) => {}
+            // Whatever came of it, what is left is smaller.
+            (ExtentState::Trimming(file), _) => self.reserve_extent(partition, extent, file),
             (ExtentState::HeaderWriting(file), Ok(_)) => {
                 self.extent_file(partition, extent).dirty = true;
                 self.extent_is_open(partition, extent, file);
@@ -218,8 +252,8 @@ impl Store {
             }
             (ExtentState::Closing, _) => self.extent_is_closed(partition, extent),
             (ExtentState::ClosingToRemove, _) => self.remove_extent_file(partition, extent),
-            (ExtentState::Removing, _) => {
-                self.partition(partition).files.remove(&extent);
+            (ExtentState::Removing, result) => {
+                self.extent_is_removed(partition, extent, result.is_ok());
             }
             (ExtentState::Reserving(file) | ExtentState::HeaderWriting(file), Err(fault)) => {
                 self.extent_file(partition, extent).state = ExtentState::Open(file);
@@ -240,17 +274,57 @@ impl Store {
         }
     }
 
+    fn reserve_extent(&mut self, partition: u8, extent: u32, file: FileId) {
+        let entry = self.extent_file(partition, extent);
+        entry.state = ExtentState::Reserving(file);
+        let length = u64::from(entry.blocks) * u64::from(BLOCK_BYTES);
+        let purpose = Purpose::ExtentStep { partition, extent };
+        self.ops.submit(FileOp::Allocate { file, length }, None, purpose);
+    }
+
+    /// The disk has no space for an extent: half of it is tried, or as much as is meant for
+    /// something. False if it is no longer than that.
+    fn shorten_extent(&mut self, partition: u8, extent: u32, file: FileId) -> bool {
+        self.tight = true;
+        let part = self.partition(partition);
+        let end = part.space.end_of(extent);
+        let blocks = self.extent_file(partition, extent).blocks;
+        if end >= blocks || self.partition(partition).space.is_free(extent) {
+            return false;
+        }
+        let fewer = (blocks / 2).max(end);
+        self.partition(partition).space.shrink(extent, fewer);
+        let entry = self.extent_file(partition, extent);
+        (entry.blocks, entry.state) = (fewer, ExtentState::Trimming(file));
+        let bytes = |blocks: u32| u64::from(blocks) * u64::from(BLOCK_BYTES);
+        let (offset, length) = (bytes(fewer), bytes(blocks - fewer));
+        let purpose = Purpose::ExtentStep { partition, extent };
+        self.ops.submit(FileOp::Punch { file, offset, length }, None, purpose);
+        true
+    }
+
+    fn extent_is_removed(&mut self, partition: u8, extent: u32, gone: bool) {
+        let part = self.partition(partition);
+        part.files.remove(&extent);
+        if !gone {
+            // Its number is not given to another as long as it may be there.
+            part.strange.insert(extent);
+        }
+        self.tight = false;
+    }
+
     /// Goes on with the extents that wait for a page to write or read their header.
     pub(crate) fn extents_with_page(&mut self) {
         while let Some((partition, extent)) = self.needs_page.front().copied() {
             let Some(mut page) = self.page_always() else { return };
             self.needs_page.pop_front();
+            let journal = self.partition(partition).journal.written();
             let purpose = Purpose::ExtentStep { partition, extent };
             let entry = self.extent_file(partition, extent);
             match entry.state {
                 ExtentState::NeedsPageToWrite(file) => {
                     entry.state = ExtentState::HeaderWriting(file);
-                    extent_block(page.whole_mut(), partition, extent, entry.blocks);
+                    extent_block(page.whole_mut(), partition, extent, entry.blocks, journal);
                     page.set_len(BLOCK_BYTES as usize);
                     let op = FileOp::Write { file, offset: 0, length: BLOCK_BYTES };
                     self.ops.submit(op, Some(page), purpose);
@@ -275,7 +349,7 @@ impl Store {
         let fits = matches!(result, Ok(FileValue::Bytes(BLOCK_BYTES)))
             && page.is_some_and(|page| {
                 page.set_len(BLOCK_BYTES as usize);
-                extent_block_fits(page, partition, extent)
+                matches!(extent_header(page, partition, extent), Header::Fits(_))
             });
         if !fits {
             let name = names::extent(partition, extent);
@@ -354,7 +428,10 @@ impl Store {
             Work::Sync => self.extent_synced(partition, extent, result),
             Work::Read(slot) => self.read_done(slot, page, result),
             // A hole that could not be made costs space, not data.
-            Work::Punch(run) => self.partition(partition).space.free(&run),
+            Work::Punch(run) => {
+                self.partition(partition).space.free(&run);
+                self.tight = false;
+            }
         }
     }
 

@@ -1,63 +1,126 @@
-//! What is held, in memory: at most about 150 bytes a shard.
+//! What is held, in memory: at most about 100 bytes a shard, and 140 for each object of an owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use pangea_base::{ChunkNumber, Code, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
+use pangea_base::{
+    ChunkNumber, Code, Hash, Locator, PeerId, Prefix, ShardIndex, ShardKey, UnixTime,
+};
 
-use crate::format::{Put, blocks_for};
-use crate::limits::BLOCK_BYTES;
+use crate::format::{Named, Put, blocks_for};
+use crate::limits::{BLOCK_BYTES, RUNS_MAX};
 use crate::space::Run;
-use crate::types::{BlobKey, BlobKind, Key, ShardInfo};
+use crate::types::{BlobKey, BlobKind, Key, OwnedBlob, OwnedShard, ShardInfo};
+
+mod objects;
+mod owners;
+mod slots;
+
+use objects::{Object, Objects, Part};
+use owners::Owners;
+use slots::Slots;
 
 /// Everything that is held, in all partitions of the core.
 #[derive(Default)]
 pub(crate) struct Index {
-    shards: BTreeMap<ShardKey, u32>,
-    held: Vec<Held>,
-    free_slots: Vec<u32>,
+    objects: Objects,
+    shards: BTreeMap<ShardPlace, u32>,
+    held: Slots<Held>,
     // The runs of the few shards that lie in more than one piece.
     pieces: BTreeMap<u32, Box<[Run]>>,
-    blobs: BTreeMap<BlobKey, HeldBlob>,
+    blobs: BTreeMap<BlobPlace, HeldBlob>,
     owners: Owners,
+    // What was found to be over: by its end, and by owner and end.
+    over: BTreeSet<(UnixTime, ShardPlace)>,
+    over_of: BTreeSet<(u32, UnixTime, ShardPlace)>,
     order: u64,
+}
+
+/// A shard's name, with its owner's object by number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ShardPlace {
+    object: u32,
+    chunk: u32,
+    index: u8,
+}
+
+/// A blob's name, with its owner's object by number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct BlobPlace {
+    object: u32,
+    kind: BlobKind,
+    id: Hash,
 }
 
 /// One shard. Its place is here if it lies in one piece, which is the rule.
 #[derive(Clone, Copy)]
 struct Held {
     root: Hash,
-    lease: u64,
-    owner: u32,
+    until: UnixTime,
+    account: u32,
     length: u32,
     stored: u32,
     extent: u32,
     start: u32,
     code: Code,
     partition: u8,
+    // How many pieces, and the mark of a doubted `stored`.
     runs: u8,
 }
 
-/// One node of the map holds at least 6 of 11 (key, slot) pairs.
+const DOUBTED: u8 = 0x80;
+const _: () = assert!(RUNS_MAX < DOUBTED as usize);
+
+// One node of a map holds at least 6 of 11 pairs. What an object takes is in `objects.rs`.
 const _: () = assert!(size_of::<Held>() <= 64);
-const _: () = assert!((size_of::<ShardKey>() + 4) * 11 / 6 + size_of::<Held>() <= 150);
+const _: () = assert!((size_of::<ShardPlace>() + 4) * 11 / 6 + size_of::<Held>() <= 100);
+// The smallest object, of one shard and two blobs, takes less than when everything had its whole
+// name for itself: 150 bytes and 2 * 251.
+const _: () = assert!(
+    100 + 140 + 2 * (size_of::<BlobPlace>() + size_of::<HeldBlob>()) * 11 / 6 <= 150 + 2 * 251
+);
 
 struct HeldBlob {
     root: Hash,
     order: u64,
-    owner: u32,
+    account: u32,
     length: u32,
     stored: u32,
+    doubted: bool,
     partition: u8,
     runs: Box<[Run]>,
 }
 
+/// Where a walk over everything stands: shards first, then blobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cursor {
+    Shard(ShardPlace),
+    Blob(BlobPlace),
+}
+
 /// What a walk over everything meets.
 pub(crate) struct Found {
+    pub cursor: Cursor,
     pub key: Key,
     pub partition: u8,
-    pub lease: UnixTime,
+    /// Of a blob: of the last of its object's shards; 0 if there never was one.
+    pub until: UnixTime,
     pub stored: UnixTime,
+    pub doubted: bool,
+    /// Its owner has a manifest root of its object here.
+    pub rooted: bool,
+    /// Its owner has shards of its object here.
+    pub accompanied: bool,
+}
+
+/// A blob that is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BlobFound {
+    pub key: OwnedBlob,
+    pub length: u64,
+    pub order: u64,
+    /// When the last of its object's shards is over, if there ever was one.
+    pub until: Option<UnixTime>,
 }
 
 impl Index {
@@ -73,87 +136,156 @@ impl Index {
         self.owners.bytes(owner)
     }
 
-    pub(crate) fn owners(&self) -> Vec<(PeerId, u64)> {
+    pub(crate) fn accounts(&self) -> Vec<(PeerId, Prefix, u64)> {
         self.owners.all()
     }
 
-    /// The number for the next blob.
-    pub(crate) fn next_order(&mut self) -> u64 {
-        self.order += 1;
+    /// The number for the next blob: higher than all before, and than those that other cores gave
+    /// out in an earlier second.
+    pub(crate) fn next_order(&mut self, now: UnixTime) -> u64 {
+        const SECONDS_MAX: u64 = 1 << 43;
+        self.order = (self.order + 1).max(now.0.min(SECONDS_MAX) << 20);
         self.order
+    }
+
+    fn object(&self, owner: &PeerId, locator: Locator) -> Option<u32> {
+        self.objects.number(locator, self.owners.number(owner)?)
+    }
+
+    fn shard_place(&self, shard: &OwnedShard) -> Option<ShardPlace> {
+        let object = self.object(&shard.owner, shard.key.locator)?;
+        Some(ShardPlace { object, chunk: shard.key.chunk.0, index: shard.key.index.0 })
+    }
+
+    fn blob_place(&self, blob: &OwnedBlob) -> Option<BlobPlace> {
+        let object = self.object(&blob.owner, blob.key.locator)?;
+        Some(BlobPlace { object, kind: blob.key.kind, id: blob.key.id })
+    }
+
+    fn slot(&self, shard: &OwnedShard) -> Option<u32> {
+        self.shards.get(&self.shard_place(shard)?).copied()
+    }
+
+    fn blob_held(&self, blob: &OwnedBlob) -> Option<&HeldBlob> {
+        self.blobs.get(&self.blob_place(blob)?)
     }
 
     /// The partition that a key lies in.
     pub(crate) fn partition(&self, key: &Key) -> Option<u8> {
         match key {
-            Key::Shard(key) => self.shard_held(key).map(|held| held.partition),
-            Key::Blob(key) => self.blobs.get(key).map(|blob| blob.partition),
+            Key::Shard(shard) => Some(self.held.get(self.slot(shard)?).partition),
+            Key::Blob(blob) => Some(self.blob_held(blob)?.partition),
         }
     }
 
-    pub(crate) fn shard(&self, key: &ShardKey) -> Option<ShardInfo> {
-        Some(self.info(self.shard_held(key)?))
+    pub(crate) fn shard(&self, shard: &OwnedShard) -> Option<ShardInfo> {
+        Some(self.info(self.slot(shard)?))
     }
 
+    /// Every owner's shard of this name.
+    pub(crate) fn shards_named(
+        &self,
+        key: ShardKey,
+    ) -> impl Iterator<Item = (OwnedShard, ShardInfo)> + '_ {
+        self.objects.of(key.locator).filter_map(move |(object, of)| {
+            let place = ShardPlace { object, chunk: key.chunk.0, index: key.index.0 };
+            let slot = self.shards.get(&place)?;
+            Some((OwnedShard { key, owner: self.owners.peer(of.owner) }, self.info(*slot)))
+        })
+    }
+
+    /// All shards of an object, owner by owner.
     pub(crate) fn shards_of(
         &self,
         locator: Locator,
-    ) -> impl Iterator<Item = (ShardKey, ShardInfo)> + '_ {
-        let key = |chunk, index| ShardKey { locator, chunk: ChunkNumber(chunk), index };
-        self.shards
-            .range(key(0, ShardIndex(0))..=key(u32::MAX, ShardIndex(u8::MAX)))
-            .map(|(key, slot)| (*key, self.info(&self.held[*slot as usize])))
+    ) -> impl Iterator<Item = (OwnedShard, ShardInfo)> + '_ {
+        self.objects.of(locator).flat_map(move |(object, _)| {
+            let first = ShardPlace { object, chunk: 0, index: 0 };
+            let last = ShardPlace { object, chunk: u32::MAX, index: u8::MAX };
+            let all = self.shards.range(first..=last);
+            all.map(|(place, slot)| (self.owned_shard(place), self.info(*slot)))
+        })
     }
 
-    pub(crate) fn has_shards(&self, locator: Locator) -> bool {
-        self.shards_of(locator).next().is_some()
+    /// All blobs of an object, owner by owner.
+    pub(crate) fn blobs_of(&self, locator: Locator) -> impl Iterator<Item = BlobFound> + '_ {
+        self.objects.of(locator).flat_map(move |(object, of)| {
+            let place = |kind, id| BlobPlace { object, kind, id: Hash(id) };
+            let first = place(BlobKind::ManifestRoot, [0; 32]);
+            let last = place(BlobKind::Placement, [255; 32]);
+            let all = self.blobs.range(first..=last);
+            all.map(|(place, blob)| self.blob_found(place, blob, of))
+        })
     }
 
-    pub(crate) fn has_manifest(&self, locator: Locator) -> bool {
-        self.blobs_of(locator).any(|(key, _)| key.kind == BlobKind::ManifestRoot)
+    /// Every owner's blob of this name.
+    pub(crate) fn blobs_named(&self, key: BlobKey) -> impl Iterator<Item = BlobFound> + '_ {
+        self.objects.of(key.locator).filter_map(move |(object, of)| {
+            let place = BlobPlace { object, kind: key.kind, id: key.id };
+            let blob = self.blobs.get(&place)?;
+            Some(self.blob_found(&place, blob, of))
+        })
     }
 
-    pub(crate) fn blobs_of(&self, locator: Locator) -> impl Iterator<Item = (BlobKey, u64)> + '_ {
-        let key = |kind, id| BlobKey { locator, kind, id: Hash(id) };
-        let (first, last) = (BlobKind::ManifestRoot, BlobKind::Placement);
-        self.blobs
-            .range(key(first, [0; 32])..=key(last, [255; 32]))
-            .map(|(key, blob)| (*key, u64::from(blob.length)))
+    /// Who has something of this name.
+    pub(crate) fn owners_of(&self, named: Named) -> Vec<PeerId> {
+        match named {
+            Named::Shard(key) => self.shards_named(key).map(|(shard, _)| shard.owner).collect(),
+            Named::Blob(key) => self.blobs_named(key).map(|found| found.key.owner).collect(),
+        }
     }
 
-    /// The blob of this kind that was stored last.
-    pub(crate) fn newest(&self, kind: BlobKind, locator: Locator) -> Option<BlobKey> {
-        let of_kind = self.blobs_of(locator).filter(|(key, _)| key.kind == kind);
-        of_kind.map(|(key, _)| key).max_by_key(|key| self.blobs.get(key).map(|blob| blob.order))
+    fn blob_found(&self, place: &BlobPlace, blob: &HeldBlob, of: &Object) -> BlobFound {
+        BlobFound {
+            key: self.owned_blob(place),
+            length: u64::from(blob.length),
+            order: blob.order,
+            until: (of.until != UnixTime(0)).then_some(of.until),
+        }
+    }
+
+    fn owned_shard(&self, place: &ShardPlace) -> OwnedShard {
+        let object = self.objects.get(place.object);
+        let (chunk, index) = (ChunkNumber(place.chunk), ShardIndex(place.index));
+        let key = ShardKey { locator: object.locator, chunk, index };
+        OwnedShard { key, owner: self.owners.peer(object.owner) }
+    }
+
+    fn owned_blob(&self, place: &BlobPlace) -> OwnedBlob {
+        let object = self.objects.get(place.object);
+        let key = BlobKey { locator: object.locator, kind: place.kind, id: place.id };
+        OwnedBlob { key, owner: self.owners.peer(object.owner) }
     }
 
     /// All that the journal would say about a key.
     pub(crate) fn get(&self, key: &Key) -> Option<Put> {
         match key {
             Key::Shard(shard) => {
-                let slot = *self.shards.get(shard)?;
-                let held = &self.held[slot as usize];
+                let slot = self.slot(shard)?;
+                let held = self.held.get(slot);
                 Some(Put {
                     key: *key,
-                    owner: self.owners.peer(held.owner),
+                    prefix: self.owners.prefix(held.account),
                     code: Some(held.code),
-                    lease: UnixTime(held.lease),
+                    until: held.until,
                     order: 0,
                     stored: UnixTime(u64::from(held.stored)),
+                    doubted: held.runs & DOUBTED != 0,
                     root: held.root,
                     length: u64::from(held.length),
                     runs: self.runs(slot, key),
                 })
             }
             Key::Blob(blob) => {
-                let held = self.blobs.get(blob)?;
+                let held = self.blob_held(blob)?;
                 Some(Put {
                     key: *key,
-                    owner: self.owners.peer(held.owner),
+                    prefix: self.owners.prefix(held.account),
                     code: None,
-                    lease: UnixTime(0),
+                    until: UnixTime(0),
                     order: held.order,
                     stored: UnixTime(u64::from(held.stored)),
+                    doubted: held.doubted,
                     root: held.root,
                     length: u64::from(held.length),
                     runs: held.runs.to_vec(),
@@ -165,42 +297,47 @@ impl Index {
     /// Adds something, in the place of what had its key.
     pub(crate) fn insert(&mut self, partition: u8, put: &Put) {
         self.remove(&put.key);
-        let owner = self.owners.add(put.owner, disk_bytes(&put.runs));
+        let (account, owner) =
+            self.owners.charge(put.key.owner(), put.prefix, disk_bytes(&put.runs));
         let length = u32::try_from(put.length).expect("lengths are below SHARD_BYTES_MAX");
         let stored = u32::try_from(put.stored.0).unwrap_or(u32::MAX);
+        let object = self.objects.add(put.key.locator(), owner, stored, part_of(put));
         match put.key {
-            Key::Shard(key) => {
+            Key::Shard(OwnedShard { key, .. }) => {
                 let first = put.runs.first().copied();
+                let runs = u8::try_from(put.runs.len()).expect("RUNS_MAX fits 7 bits");
                 let held = Held {
                     root: put.root,
-                    lease: put.lease.0,
-                    owner,
+                    until: put.until,
+                    account,
                     length,
                     stored,
                     extent: first.map_or(0, |run| run.extent),
                     start: first.map_or(0, |run| run.start),
                     code: put.code.expect("a shard has a code"),
                     partition,
-                    runs: u8::try_from(put.runs.len()).expect("RUNS_MAX fits a byte"),
+                    runs: if put.doubted { runs | DOUBTED } else { runs },
                 };
-                let slot = self.slot(held);
-                self.shards.insert(key, slot);
+                let slot = self.held.add(held);
+                let place = ShardPlace { object, chunk: key.chunk.0, index: key.index.0 };
+                self.shards.insert(place, slot);
                 if put.runs.len() > 1 {
                     self.pieces.insert(slot, put.runs.clone().into_boxed_slice());
                 }
             }
-            Key::Blob(key) => {
+            Key::Blob(OwnedBlob { key, .. }) => {
                 self.order = self.order.max(put.order);
                 let blob = HeldBlob {
                     root: put.root,
                     order: put.order,
-                    owner,
+                    account,
                     length,
                     stored,
+                    doubted: put.doubted,
                     partition,
                     runs: put.runs.clone().into_boxed_slice(),
                 };
-                self.blobs.insert(key, blob);
+                self.blobs.insert(BlobPlace { object, kind: key.kind, id: key.id }, blob);
             }
         }
     }
@@ -208,92 +345,166 @@ impl Index {
     /// Removes something; what it was.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Put> {
         let put = self.get(key)?;
-        match key {
+        let (object, account) = match key {
             Key::Shard(shard) => {
-                let slot = self.shards.remove(shard).expect("it was just found");
+                let place = self.shard_place(shard).expect("it was just found");
+                let slot = self.shards.remove(&place).expect("it was just found");
                 self.pieces.remove(&slot);
-                self.free_slots.push(slot);
-                self.owners.take(self.held[slot as usize].owner, disk_bytes(&put.runs));
-                if self.shards.is_empty() {
-                    self.held = Vec::new();
-                    self.free_slots = Vec::new();
+                if self.over.remove(&(put.until, place)) {
+                    let owner = self.objects.get(place.object).owner;
+                    self.over_of.remove(&(owner, put.until, place));
                 }
+                (place.object, self.held.remove(slot).account)
             }
             Key::Blob(blob) => {
-                let held = self.blobs.remove(blob).expect("it was just found");
-                self.owners.take(held.owner, disk_bytes(&put.runs));
+                let place = self.blob_place(blob).expect("it was just found");
+                let held = self.blobs.remove(&place).expect("it was just found");
+                (place.object, held.account)
             }
-        }
+        };
+        self.objects.take(object, part_of(&put));
+        self.owners.discharge(account, disk_bytes(&put.runs));
         Some(put)
     }
 
-    /// The first key behind `last`: shards first, then blobs.
-    pub(crate) fn after(&self, last: Option<&Key>) -> Option<Found> {
+    /// What comes behind `last` in a walk over everything.
+    pub(crate) fn after(&self, last: Option<Cursor>) -> Option<Found> {
         let shards_from = match last {
             None => Some(Bound::Unbounded),
-            Some(Key::Shard(key)) => Some(Bound::Excluded(*key)),
-            Some(Key::Blob(_)) => None,
+            Some(Cursor::Shard(place)) => Some(Bound::Excluded(place)),
+            Some(Cursor::Blob(_)) => None,
         };
         let shard = shards_from.and_then(|from| self.shards.range((from, Bound::Unbounded)).next());
-        if let Some((key, slot)) = shard {
-            let held = &self.held[*slot as usize];
-            return Some(Found {
-                key: Key::Shard(*key),
-                partition: held.partition,
-                lease: UnixTime(held.lease),
-                stored: UnixTime(u64::from(held.stored)),
-            });
+        if let Some((place, slot)) = shard {
+            return Some(self.found_shard(place, *slot));
         }
         let from = match last {
-            Some(Key::Blob(key)) => Bound::Excluded(*key),
+            Some(Cursor::Blob(place)) => Bound::Excluded(place),
             _ => Bound::Unbounded,
         };
-        let (key, blob) = self.blobs.range((from, Bound::Unbounded)).next()?;
-        Some(Found {
-            key: Key::Blob(*key),
+        let (place, blob) = self.blobs.range((from, Bound::Unbounded)).next()?;
+        Some(self.found_blob(place, blob))
+    }
+
+    fn found_shard(&self, place: &ShardPlace, slot: u32) -> Found {
+        let (held, object) = (self.held.get(slot), self.objects.get(place.object));
+        Found {
+            cursor: Cursor::Shard(*place),
+            key: Key::Shard(self.owned_shard(place)),
+            partition: held.partition,
+            until: held.until,
+            stored: UnixTime(u64::from(held.stored)),
+            doubted: held.runs & DOUBTED != 0,
+            rooted: object.has_root(),
+            accompanied: true,
+        }
+    }
+
+    fn found_blob(&self, place: &BlobPlace, blob: &HeldBlob) -> Found {
+        let object = self.objects.get(place.object);
+        Found {
+            cursor: Cursor::Blob(*place),
+            key: Key::Blob(self.owned_blob(place)),
             partition: blob.partition,
-            lease: UnixTime(u64::MAX),
+            until: object.until,
             stored: UnixTime(u64::from(blob.stored)),
-        })
+            doubted: blob.doubted,
+            rooted: object.has_root(),
+            accompanied: object.shards > 0,
+        }
+    }
+
+    /// Notes that a shard is over. True if that was not known.
+    pub(crate) fn note_over(&mut self, found: &Found) -> bool {
+        let Cursor::Shard(place) = found.cursor else { return false };
+        let owner = self.objects.get(place.object).owner;
+        self.over_of.insert((owner, found.until, place));
+        self.over.insert((found.until, place))
+    }
+
+    /// What was found to be over, of an owner or of all, the oldest end first, behind `last`.
+    pub(crate) fn over_after(
+        &self,
+        of: Option<&PeerId>,
+        last: Option<(UnixTime, ShardPlace)>,
+    ) -> Option<(UnixTime, ShardPlace)> {
+        let first = ShardPlace { object: 0, chunk: 0, index: 0 };
+        match of {
+            None => {
+                let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+                self.over.range((from, Bound::Unbounded)).next().copied()
+            }
+            Some(peer) => {
+                let owner = self.owners.number(peer)?;
+                let from = match last {
+                    None => Bound::Included((owner, UnixTime(0), first)),
+                    Some((until, place)) => Bound::Excluded((owner, until, place)),
+                };
+                let next = self.over_of.range((from, Bound::Unbounded)).next();
+                let (_, until, place) = next.filter(|(of, ..)| *of == owner)?;
+                Some((*until, *place))
+            }
+        }
+    }
+
+    pub(crate) fn key_of(&self, place: &ShardPlace) -> Key {
+        Key::Shard(self.owned_shard(place))
+    }
+
+    /// The objects of an owner that have no manifest root, the oldest first.
+    pub(crate) fn rootless(&self, owner: &PeerId) -> impl Iterator<Item = (u32, Locator)> + '_ {
+        let number = self.owners.number(owner);
+        let all = number.into_iter().flat_map(|number| self.objects.rootless(number));
+        all.map(|object| (object, self.objects.get(object).locator))
+    }
+
+    /// Up to `count` keys of what an object consists of, shards first.
+    pub(crate) fn keys_of(&self, object: u32, count: usize) -> Vec<Key> {
+        let first = ShardPlace { object, chunk: 0, index: 0 };
+        let last = ShardPlace { object, chunk: u32::MAX, index: u8::MAX };
+        let shards = self.shards.range(first..=last).map(|(place, _)| self.key_of(place));
+        let place = |kind, id| BlobPlace { object, kind, id: Hash(id) };
+        let first = place(BlobKind::ManifestRoot, [0; 32]);
+        let blobs = self.blobs.range(first..=place(BlobKind::Placement, [255; 32]));
+        let blobs = blobs.map(|(place, _)| Key::Blob(self.owned_blob(place)));
+        shards.chain(blobs).take(count).collect()
     }
 
     /// Where block `block` of something lies: partition, extent, block of the extent.
     pub(crate) fn locate(&self, key: &Key, block: u32) -> Option<(u8, u32, u32)> {
         match key {
-            Key::Shard(key) => {
-                let slot = *self.shards.get(key)?;
-                let held = &self.held[slot as usize];
+            Key::Shard(shard) => {
+                let slot = self.slot(shard)?;
+                let held = self.held.get(slot);
                 let (extent, at) = match self.pieces.get(&slot) {
                     Some(runs) => block_of(runs, block)?,
                     None => (held.extent, held.start + block),
                 };
                 Some((held.partition, extent, at))
             }
-            Key::Blob(key) => {
-                let blob = self.blobs.get(key)?;
-                let (extent, at) = block_of(&blob.runs, block)?;
-                Some((blob.partition, extent, at))
+            Key::Blob(blob) => {
+                let held = self.blob_held(blob)?;
+                let (extent, at) = block_of(&held.runs, block)?;
+                Some((held.partition, extent, at))
             }
         }
     }
 
-    fn shard_held(&self, key: &ShardKey) -> Option<&Held> {
-        self.shards.get(key).map(|slot| &self.held[*slot as usize])
-    }
-
-    fn info(&self, held: &Held) -> ShardInfo {
+    fn info(&self, slot: u32) -> ShardInfo {
+        let held = self.held.get(slot);
         ShardInfo {
             root: held.root,
             length: u64::from(held.length),
-            owner: self.owners.peer(held.owner),
             code: held.code,
-            lease: UnixTime(held.lease),
+            prefix: self.owners.prefix(held.account),
+            stored: UnixTime(u64::from(held.stored)),
+            until: held.until,
         }
     }
 
     fn runs(&self, slot: u32, key: &Key) -> Vec<Run> {
-        let held = &self.held[slot as usize];
-        match held.runs {
+        let held = self.held.get(slot);
+        match held.runs & !DOUBTED {
             0 => Vec::new(),
             1 => {
                 let blocks = blocks_for(key, u64::from(held.length));
@@ -302,18 +513,13 @@ impl Index {
             _ => self.pieces.get(&slot).expect("several runs are kept apart").to_vec(),
         }
     }
+}
 
-    fn slot(&mut self, held: Held) -> u32 {
-        match self.free_slots.pop() {
-            Some(slot) => {
-                self.held[slot as usize] = held;
-                slot
-            }
-            None => {
-                self.held.push(held);
-                u32::try_from(self.held.len() - 1).expect("SHARDS_MAX fits 32 bits")
-            }
-        }
+fn part_of(put: &Put) -> Part {
+    match put.key {
+        Key::Shard(_) => Part::Shard(put.until),
+        Key::Blob(blob) if blob.key.kind == BlobKind::ManifestRoot => Part::Root,
+        Key::Blob(_) => Part::OtherBlob,
     }
 }
 
@@ -334,123 +540,6 @@ pub(crate) fn disk_bytes(runs: &[Run]) -> u64 {
     runs.iter().map(|run| u64::from(run.blocks) * u64::from(BLOCK_BYTES)).sum()
 }
 
-/// Peers by number, with the bytes that they own.
-#[derive(Default)]
-struct Owners {
-    numbers: BTreeMap<PeerId, u32>,
-    owners: Vec<Owner>,
-    free: Vec<u32>,
-}
-
-struct Owner {
-    peer: PeerId,
-    bytes: u64,
-    things: u64,
-}
-
-impl Owners {
-    fn add(&mut self, peer: PeerId, bytes: u64) -> u32 {
-        let number = match self.numbers.get(&peer) {
-            Some(number) => *number,
-            None => {
-                let number = self.number(Owner { peer, bytes: 0, things: 0 });
-                self.numbers.insert(peer, number);
-                number
-            }
-        };
-        let owner = &mut self.owners[number as usize];
-        owner.bytes += bytes;
-        owner.things += 1;
-        number
-    }
-
-    fn number(&mut self, owner: Owner) -> u32 {
-        match self.free.pop() {
-            Some(number) => {
-                self.owners[number as usize] = owner;
-                number
-            }
-            None => {
-                self.owners.push(owner);
-                u32::try_from(self.owners.len() - 1).expect("no more owners than things")
-            }
-        }
-    }
-
-    fn take(&mut self, number: u32, bytes: u64) {
-        let owner = &mut self.owners[number as usize];
-        owner.bytes -= bytes;
-        owner.things -= 1;
-        if owner.things == 0 {
-            self.numbers.remove(&owner.peer);
-            self.free.push(number);
-        }
-    }
-
-    fn peer(&self, number: u32) -> PeerId {
-        self.owners[number as usize].peer
-    }
-
-    fn bytes(&self, peer: &PeerId) -> u64 {
-        self.numbers.get(peer).map_or(0, |number| self.owners[*number as usize].bytes)
-    }
-
-    fn all(&self) -> Vec<(PeerId, u64)> {
-        self.numbers.iter().map(|(peer, n)| (*peer, self.owners[*n as usize].bytes)).collect()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(chunk: u32, owner: u8, length: u64, runs: Vec<Run>) -> Put {
-        let locator = Locator([(chunk % 3) as u8; 32]);
-        let key = ShardKey { locator, chunk: ChunkNumber(chunk), index: ShardIndex(0) };
-        Put {
-            key: Key::Shard(key),
-            owner: PeerId([owner; 32]),
-            code: Code::new(2, 1),
-            lease: UnixTime(7),
-            order: 0,
-            stored: UnixTime(1),
-            root: Hash([chunk as u8; 32]),
-            length,
-            runs,
-        }
-    }
-
-    #[test]
-    fn what_goes_in_comes_out_whole() {
-        let one = put(1, 4, 4096, vec![Run { extent: 3, start: 9, blocks: 1 }]);
-        let runs =
-            vec![Run { extent: 0, start: 1, blocks: 16 }, Run { extent: 1, start: 5, blocks: 17 }];
-        let two = put(2, 4, 32 * 4096, runs);
-        let none = put(3, 5, 0, vec![]);
-        let mut index = Index::default();
-        for put in [&one, &two, &none] {
-            index.insert(0, put);
-            assert_eq!(index.get(&put.key).as_ref(), Some(put));
-        }
-        assert_eq!(index.owner_bytes(&PeerId([4; 32])), 34 * 4096);
-        assert_eq!(index.locate(&two.key, 15), Some((0, 0, 16)));
-        assert_eq!(index.locate(&two.key, 16), Some((0, 1, 5)));
-        assert_eq!(index.locate(&one.key, 0), Some((0, 3, 9)));
-        assert_eq!(index.remove(&two.key), Some(two.clone()));
-        assert_eq!(index.remove(&two.key), None);
-        assert_eq!(index.owner_bytes(&PeerId([4; 32])), 4096);
-        assert_eq!(index.remove(&one.key), Some(one));
-        assert_eq!(index.owners(), vec![(PeerId([5; 32]), 0)]);
-    }
-
-    #[test]
-    fn a_locator_lists_its_own_shards_only() {
-        let mut index = Index::default();
-        for chunk in 0..30 {
-            index.insert(0, &put(chunk, 1, 0, vec![]));
-        }
-        let chunks: Vec<u32> =
-            index.shards_of(Locator([1; 32])).map(|(key, _)| key.chunk.0).collect();
-        assert_eq!(chunks, (0..30).filter(|chunk| chunk % 3 == 1).collect::<Vec<_>>());
-    }
-}
+#[path = "index/tests.rs"]
+mod tests;

@@ -1,21 +1,22 @@
 //! The journal of a partition: commits in groups. `rotation.rs` replaces it by a snapshot.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use pangea_base::Page;
 use pangea_base::file::{FileFault, FileId, FileOp, FileValue};
 
 use crate::extents::fault_of;
 use crate::format::{
-    BlockKind, CLOSED_BYTES, Chain, ENTRY_BYTES_MAX, Packed, Packer, Put, delete_bytes, put_bytes,
+    BlockKind, CLOSED_BYTES, Chain, ENTRY_BYTES_MAX, Packed, Packer, Put, Written, delete_bytes,
+    put_bytes,
 };
 use crate::index::disk_bytes;
-use crate::limits::{BLOCK_BYTES, FILE_OPS_WAITING_MAX, JOURNAL_KEPT_BYTES};
+use crate::limits::{BLOCK_BYTES, FILE_OPS_WAITING_MAX, JOURNAL_KEPT_BYTES, PAGE_BYTES};
 use crate::ops::Purpose;
 use crate::rotation::Rotation;
 use crate::space::Run;
 use crate::store::Store;
-use crate::types::{Event, Key, StoreFault, WriteId};
+use crate::types::{Event, Key, Replaced, StoreFault, Why, WriteId};
 use crate::writes::Stage;
 
 /// One journal.
@@ -25,6 +26,8 @@ pub(crate) struct Journal {
     pub open: Option<OpenJournal>,
     /// The highest generation that a file was ever named with.
     pub generation_max: u64,
+    /// Generations that something which is not ours bears.
+    pub strange: BTreeSet<u64>,
     /// What waits for the next commit, in order.
     pub queue: VecDeque<Item>,
     /// What is in the commit under way.
@@ -35,6 +38,8 @@ pub(crate) struct Journal {
     /// Space named by a commit that was refused for want of space: it may be on disk all the same,
     /// so it is not handed out before another commit has taken its place.
     limbo: Vec<Run>,
+    /// No more can be reserved for the commit at hand.
+    unreserved: Option<FileFault>,
     /// The last try failed for want of space: wait until something new comes.
     pub stuck: bool,
     /// Something was committed since the last `Closed`.
@@ -54,6 +59,8 @@ pub(crate) struct OpenJournal {
 pub(crate) enum Phase {
     Idle,
     Extending,
+    /// A block must not be written before the space that it names is durable.
+    Reserving,
     Writing,
     Syncing,
     Rotating(Box<Rotation>),
@@ -62,10 +69,18 @@ pub(crate) enum Phase {
 /// One thing to be made durable.
 pub(crate) enum Item {
     Put(WriteId),
-    Delete(Put),
+    Delete(Deletion),
     /// The copy of something that another partition holds too.
     Forget(Put),
     Closed,
+}
+
+/// Something to be deleted.
+pub(crate) struct Deletion {
+    pub put: Put,
+    pub why: Why,
+    /// The `make_room` that it belongs to.
+    pub room: Option<u64>,
 }
 
 impl Journal {
@@ -74,11 +89,13 @@ impl Journal {
             phase: Phase::Idle,
             open: None,
             generation_max: 0,
+            strange: BTreeSet::new(),
             queue: VecDeque::new(),
             flying: Vec::new(),
             packed: None,
             next_chain: None,
             limbo: Vec::new(),
+            unreserved: None,
             stuck: false,
             unclosed: false,
         }
@@ -95,6 +112,14 @@ impl Journal {
 
     pub(crate) fn take_limbo(&mut self) -> Vec<Run> {
         std::mem::take(&mut self.limbo)
+    }
+
+    /// How far it is durably written.
+    pub(crate) fn written(&self) -> Written {
+        self.open.as_ref().map_or(Written { generation: 0, blocks: 0 }, |open| Written {
+            generation: open.chain.place.generation,
+            blocks: open.chain.next_block,
+        })
     }
 
     fn must_rotate(&self) -> bool {
@@ -137,9 +162,16 @@ impl Store {
     }
 
     fn start_commit(&mut self, partition: u8) {
+        let journal = &mut self.partition(partition).journal;
+        let open = journal.open.as_ref().expect("it is open");
+        // Puts leave some, so that there is always room to delete.
+        let most = open.end() + u64::from(PAGE_BYTES) + JOURNAL_KEPT_BYTES;
+        if most > open.allocated && journal.unreserved.is_none() {
+            return self.extend_journal(partition);
+        }
+        let (chain, reserved) = (open.chain, open.allocated);
         let Some(page) = self.page_always() else { return };
-        let chain = self.partition(partition).journal.open.as_ref().expect("it is open").chain;
-        let mut packer = Packer::new(page, chain, BlockKind::Commit);
+        let mut packer = Packer::new(page, chain, BlockKind::Commit, reserved);
         let mut entry = [0; ENTRY_BYTES_MAX];
         let mut flying = std::mem::take(&mut self.partition(partition).journal.flying);
         while let Some(item) = self.partition(partition).journal.queue.pop_front() {
@@ -151,12 +183,14 @@ impl Store {
                         continue;
                     };
                     write.order = match write.key {
-                        Key::Blob(_) => self.index.next_order(),
+                        Key::Blob(_) => self.index.next_order(self.clock.time()),
                         Key::Shard(_) => 0,
                     };
                     put_bytes(&write.put(), &mut entry)
                 }
-                Item::Delete(put) | Item::Forget(put) => delete_bytes(&put.key, &mut entry),
+                Item::Delete(Deletion { put, .. }) | Item::Forget(put) => {
+                    delete_bytes(&put.key, &mut entry)
+                }
                 Item::Closed => {
                     entry[0] = CLOSED_BYTES[0];
                     1
@@ -173,6 +207,7 @@ impl Store {
         let journal = &mut self.partition(partition).journal;
         journal.flying = flying;
         if empty {
+            journal.unreserved = None;
             self.give_back(packed.page);
             return;
         }
@@ -180,20 +215,25 @@ impl Store {
         self.place_commit(partition);
     }
 
-    /// Writes the packed commit, after reserving space for it if need be.
-    fn place_commit(&mut self, partition: u8) {
+    fn extend_journal(&mut self, partition: u8) {
         let step = self.config.journal_step_bytes;
         let journal = &mut self.partition(partition).journal;
-        let open = journal.open.as_mut().expect("it is open");
+        let open = journal.open.as_ref().expect("it is open");
+        let (file, length) = (open.file, open.allocated + step);
+        journal.phase = Phase::Extending;
+        self.ops.submit(FileOp::Allocate { file, length }, None, Purpose::Journal { partition });
+    }
+
+    /// Writes the packed commit, if the space that is reserved allows it.
+    fn place_commit(&mut self, partition: u8) {
+        let journal = &mut self.partition(partition).journal;
+        let open = journal.open.as_ref().expect("it is open");
         let bytes = journal.packed.as_ref().map_or(0, |packed| u64::from(packed.bytes));
-        // Puts leave some, so that there is always room to delete.
-        if open.end() + bytes + JOURNAL_KEPT_BYTES > open.allocated {
-            let (file, length) = (open.file, open.allocated + step);
-            journal.phase = Phase::Extending;
-            let purpose = Purpose::Journal { partition };
-            self.ops.submit(FileOp::Allocate { file, length }, None, purpose);
-        } else {
+        if open.end() + bytes + JOURNAL_KEPT_BYTES <= open.allocated {
             self.write_commit(partition);
+        } else {
+            let fault = journal.unreserved.take().expect("it was tried to reserve more");
+            self.commit_without_reserve(partition, &fault);
         }
     }
 
@@ -221,12 +261,22 @@ impl Store {
         match (&mut journal.phase, result) {
             (Phase::Rotating(_), result) => self.rotation_step_done(partition, result),
             (Phase::Extending, Ok(_)) => {
+                journal.phase = Phase::Reserving;
+                let file = journal.open.as_ref().expect("it is open").file;
+                self.ops.submit(FileOp::Sync { file }, None, Purpose::Journal { partition });
+            }
+            (Phase::Reserving, Ok(_)) => {
                 let step = self.config.journal_step_bytes;
                 let journal = &mut self.partition(partition).journal;
                 journal.open.as_mut().expect("it is open").allocated += step;
-                self.write_commit(partition);
+                journal.phase = Phase::Idle;
+                self.start_commit(partition);
             }
-            (Phase::Extending, Err(fault)) => self.commit_without_reserve(partition, &fault),
+            (Phase::Extending, Err(fault)) => {
+                journal.phase = Phase::Idle;
+                journal.unreserved = Some(fault);
+                self.start_commit(partition);
+            }
             (Phase::Writing, Ok(_)) => {
                 let file = journal.open.as_ref().expect("it is open").file;
                 journal.phase = Phase::Syncing;
@@ -238,7 +288,9 @@ impl Store {
             }
             (Phase::Syncing, Ok(_)) => self.commit_is_durable(partition),
             (Phase::Writing, Err(fault)) => self.poison("a write of the journal", &fault),
-            (Phase::Syncing, Err(fault)) => self.poison("a sync of the journal", &fault),
+            (Phase::Reserving | Phase::Syncing, Err(fault)) => {
+                self.poison("a sync of the journal", &fault);
+            }
             (Phase::Idle, result) => unreachable!("an idle journal was answered {result:?}"),
         }
     }
@@ -261,6 +313,7 @@ impl Store {
         let journal = &mut self.partition(partition).journal;
         journal.phase = Phase::Idle;
         journal.next_chain = None;
+        journal.unreserved = None;
         let packed = journal.packed.take();
         let flying = std::mem::take(&mut journal.flying);
         let puts = flying.iter().any(|item| matches!(item, Item::Put(_)));
@@ -288,6 +341,7 @@ impl Store {
     fn commit_is_durable(&mut self, partition: u8) {
         let journal = &mut self.partition(partition).journal;
         journal.phase = Phase::Idle;
+        journal.unreserved = None;
         let chain = journal.next_chain.take().expect("a commit was written");
         journal.open.as_mut().expect("it is open").chain = chain;
         let limbo = std::mem::take(&mut journal.limbo);
@@ -297,7 +351,7 @@ impl Store {
         for item in flying.drain(..) {
             match item {
                 Item::Put(id) => self.put_is_durable(partition, id),
-                Item::Delete(put) => self.delete_is_durable(partition, put),
+                Item::Delete(deletion) => self.delete_is_durable(partition, deletion),
                 Item::Forget(put) => {
                     self.forgetting.remove(&put.key);
                     put.runs.into_iter().for_each(|run| self.release(partition, run));
@@ -311,17 +365,23 @@ impl Store {
     fn put_is_durable(&mut self, partition: u8, id: WriteId) {
         // Gone if another partition's journal failed meanwhile: then it was said to have failed.
         let Some(write) = self.writes.remove(id) else { return };
-        self.index.insert(partition, &write.put());
-        self.events.push_back(write.stored_event(id));
+        let put = write.put();
+        let before = self.index.partition(&put.key).zip(self.index.get(&put.key));
+        self.index.insert(partition, &put);
+        let replaced = before.map(|(from, old)| self.make_way(partition, from, old));
+        self.events.push_back(write.stored_event(id, replaced));
     }
 
-    fn delete_is_durable(&mut self, partition: u8, put: Put) {
-        self.deleting.remove(&put.key);
-        let bytes = disk_bytes(&put.runs);
-        for run in put.runs {
-            self.release(partition, run);
+    /// Gives back the space of what was replaced durably, once its own partition says so too.
+    fn make_way(&mut self, partition: u8, from: u8, old: Put) -> Replaced {
+        let replaced = Replaced { prefix: old.prefix, bytes: disk_bytes(&old.runs) };
+        if from == partition {
+            old.runs.into_iter().for_each(|run| self.release(partition, run));
+        } else {
+            self.forgetting.insert(old.key);
+            self.enqueue(from, Item::Forget(old));
         }
-        self.events.push_back(Event::Deleted { key: put.key, owner: put.owner, bytes });
+        replaced
     }
 
     /// Ends writing for the whole store. What is acknowledged can still be read.
@@ -342,6 +402,7 @@ impl Store {
             }
             self.fail_write(id, StoreFault::Poisoned);
         }
+        self.end_rooms();
     }
 }
 

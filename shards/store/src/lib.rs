@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
+mod expiry;
 mod extents;
 mod format;
 mod index;
@@ -14,6 +16,7 @@ mod journal;
 pub mod limits;
 mod names;
 mod ops;
+mod partition;
 mod put;
 mod reads;
 mod recovery;
@@ -30,7 +33,8 @@ mod writes;
 
 pub use store::Store;
 pub use types::{
-    AppendRefused, BlobKey, BlobKind, DeleteRefused, Event, Expired, Key, OpenFailed, Output,
-    ReadRefused, Recovered, ShardInfo, ShardMeta, StoreConfig, StoreFault, StoreRefused, WriteId,
+    Adopt, AppendRefused, BlobKey, BlobKind, Clock, Cut, DeleteRefused, Event, Expired, Key,
+    MakeRoom, OpenFailed, Output, OwnedBlob, OwnedShard, Owners, PlacementFound, ReadRefused,
+    Recovered, Replaced, ShardInfo, ShardMeta, StoreConfig, StoreFault, StoreRefused, Why, WriteId,
     extent_bytes, partitions_of,
 };

@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     ExtentWork { partition: u8, extent: u32, work: Work },
     /// The next step of a journal.
     Journal { partition: u8 },
+    /// The next step of writing down the time.
+    Clock,
     /// A file that is closed and then removed.
     Discard { name: FileName },
     /// Nothing depends on it.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use pangea_base::file::{FileFault, FileValue};
-use pangea_base::{Code, GROUP_BYTES, GroupHasher, Hash, PeerId, ShardKey, UnixTime};
+use pangea_base::{Code, GROUP_BYTES, GroupHasher, Hash, PeerId, Prefix, ShardKey, UnixTime};
 
 use crate::extents::{At, ExtentState, fault_of};
-use crate::format::blocks_for;
+use crate::format::{Put, blocks_for};
 use crate::index::block_of;
 use crate::limits::{
     BLOB_BYTES_MAX, BLOB_WRITES_MAX, BLOCK_BYTES, PAGE_BLOCKS, PAGE_BYTES, PAGES_PER_WRITE_MAX,
@@ -15,15 +15,20 @@ use crate::ops::Work;
 use crate::space::Run;
 use crate::store::Store;
 use crate::types::{
-    AppendRefused, BlobKey, Event, Key, ShardMeta, StoreFault, StoreRefused, WriteId,
+    AppendRefused, BlobKey, BlobKind, Event, Key, OwnedShard, ShardInfo, ShardMeta, StoreFault,
+    StoreRefused, WriteId,
 };
 use crate::writes::{BlobSource, Stage, Write};
 
 impl Store {
-    /// Begins a shard; its space is set aside at once.
+    /// Begins a shard of `meta.owner`; its space is set aside at once. What the owner holds under
+    /// this name and is over makes way when the new one is durable.
     pub fn begin(&mut self, key: ShardKey, meta: ShardMeta) -> Result<WriteId, StoreRefused> {
-        if let Some(held) = self.index.shard(&key) {
-            return Err(StoreRefused::AlreadyHeld { root: held.root, length: held.length });
+        self.may_write()?;
+        let shard = OwnedShard { key, owner: meta.owner };
+        if let Some(held) = self.shard(&shard) {
+            let ShardInfo { root, length, stored, until, .. } = held;
+            return Err(StoreRefused::AlreadyHeld { root, length, stored, until });
         }
         if meta.length_max > SHARD_BYTES_MAX {
             return Err(StoreRefused::TooLong { limit: SHARD_BYTES_MAX });
@@ -33,45 +38,59 @@ impl Store {
         }
         let limit = self.config.shards_max;
         if self.index.shard_count() + self.writes.shards >= limit {
-            return Err(StoreRefused::TooMany { limit });
+            return Err(StoreRefused::TooManyHeld { limit });
         }
-        self.begin_write(Key::Shard(key), meta, None)
+        self.begin_write(Key::Shard(shard), meta, None)
     }
 
     /// Stores a blob of at most [`BLOB_BYTES_MAX`]; `BlobStored` or `BlobFailed` follows. A blob
-    /// that is held already is stored at once.
+    /// that the owner holds already is stored at once; a placement page with other bytes takes the
+    /// place of the owner's older one, and a crash leaves the one or the other.
     pub fn put_blob(
         &mut self,
         key: BlobKey,
         owner: PeerId,
+        prefix: Prefix,
         bytes: Bytes,
         token: u64,
     ) -> Result<(), StoreRefused> {
+        self.may_write()?;
         let length_max = bytes.len() as u64;
         if length_max > BLOB_BYTES_MAX {
             return Err(StoreRefused::TooLong { limit: BLOB_BYTES_MAX });
+        }
+        let name = Key::blob(owner, key);
+        let held = self.index.get(&name);
+        if let Some(held) = held.as_ref().filter(|_| !self.writes.keys.contains(&name)) {
+            if held.root == Hash::of(&bytes) {
+                self.events.push_back(Event::BlobStored { token, bytes: 0, replaced: None });
+                return Ok(());
+            }
+            if key.kind != BlobKind::Placement {
+                let Put { root, length, stored, until, .. } = *held;
+                return Err(StoreRefused::AlreadyHeld { root, length, stored, until });
+            }
         }
         if self.writes.blobs >= BLOB_WRITES_MAX {
             return Err(StoreRefused::TooManyWrites { limit: BLOB_WRITES_MAX });
         }
         let limit = self.config.blobs_max;
-        if self.index.blob_count() + self.writes.blobs >= limit {
-            return Err(StoreRefused::TooMany { limit });
+        if held.is_none() && self.index.blob_count() + self.writes.blobs >= limit {
+            return Err(StoreRefused::TooManyHeld { limit });
         }
         let code = Code::new(1, 0).expect("one copy is a code");
-        let meta = ShardMeta { owner, code, lease: UnixTime(0), length_max };
-        if let Some(held) = self.index.get(&Key::Blob(key)) {
-            return match held.root == Hash::of(&bytes) {
-                true => {
-                    self.events.push_back(Event::BlobStored { token });
-                    Ok(())
-                }
-                false => Err(StoreRefused::AlreadyHeld { root: held.root, length: held.length }),
-            };
-        }
-        let id = self.begin_write(Key::Blob(key), meta, Some(BlobSource { bytes, token }))?;
+        let meta = ShardMeta { owner, prefix, code, until: UnixTime(0), length_max };
+        let id = self.begin_write(name, meta, Some(BlobSource { bytes, token }))?;
         self.advance_write(id);
         Ok(())
+    }
+
+    fn may_write(&self) -> Result<(), StoreRefused> {
+        match self.poisoned {
+            _ if !self.is_open() => Err(StoreRefused::NotReady),
+            Some(_) => Err(StoreRefused::Poisoned),
+            None => Ok(()),
+        }
     }
 
     fn begin_write(
@@ -80,20 +99,14 @@ impl Store {
         meta: ShardMeta,
         blob: Option<BlobSource>,
     ) -> Result<WriteId, StoreRefused> {
-        if !self.is_open() {
-            return Err(StoreRefused::NotReady);
-        }
-        if self.poisoned.is_some() {
-            return Err(StoreRefused::Poisoned);
-        }
-        let partition = self.first_partition().ok_or(StoreRefused::NoPartition)?;
         if self.writes.keys.contains(&key) {
             return Err(StoreRefused::BeingWritten);
         }
-        if self.deleting.contains(&key) {
+        if self.deleting.contains(&key) || self.forgetting.contains(&key) {
             return Err(StoreRefused::BeingDeleted);
         }
         self.work = true;
+        let partition = self.first_partition();
         let runs = self.set_aside(partition, blocks_for(&key, meta.length_max))?;
         let is_blob = blob.is_some();
         let write = Write {
@@ -102,10 +115,10 @@ impl Store {
             partition,
             runs,
             order: 0,
-            owner: meta.owner,
+            prefix: meta.prefix,
             code: (!is_blob).then_some(meta.code),
-            lease: meta.lease,
-            stored: self.now,
+            until: meta.until,
+            stored: self.clock,
             length_max: meta.length_max,
             length: 0,
             hasher: GroupHasher::new(),
@@ -119,35 +132,19 @@ impl Store {
         Ok(self.writes.add(write))
     }
 
-    /// Finds room: in one piece if there is such a hole or a new extent may be made.
+    /// Finds room: in a hole that is long enough, or else in a new extent. When the disk had no
+    /// space for the last one, holes are put together first.
     fn set_aside(&mut self, partition: u8, blocks: u32) -> Result<Vec<Run>, StoreRefused> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut missing = blocks;
-        while missing > 0 {
-            let new_blocks = self.new_extent_blocks() - 1;
-            let longest = self.partition(partition).space.longest();
-            let run = if longest >= missing {
-                self.partition(partition).space.take(missing)
-            } else if longest < missing.min(new_blocks) && self.may_plan_extent() {
-                self.plan_extent(partition);
-                continue;
-            } else {
-                self.partition(partition).space.take_longest()
-            };
-            match run {
-                Some(run) if runs.len() < RUNS_MAX => {
-                    missing -= run.blocks;
-                    runs.push(run);
-                }
-                other => {
-                    runs.extend(other);
-                    self.return_runs(partition, &runs);
-                    let (used, capacity) = (self.used_bytes(), self.config.capacity_bytes);
-                    return Err(StoreRefused::Full { used, capacity });
-                }
-            }
+        if blocks == 0 {
+            return Ok(Vec::new());
         }
-        Ok(runs)
+        let pieces_max = if self.tight { RUNS_MAX } else { 1 };
+        if let Some(runs) = self.partition(partition).space.gather(blocks, pieces_max) {
+            return Ok(runs);
+        }
+        self.plan_extent(partition, blocks)?;
+        let run = self.partition(partition).space.take(blocks);
+        Ok(vec![run.expect("the extent was planned for it")])
     }
 
     /// Gives back blocks that nothing durable ever named.
@@ -479,18 +476,6 @@ impl Store {
                 self.advance_write(id);
             }
         }
-    }
-
-    pub(crate) fn new_extent_blocks(&self) -> u32 {
-        let blocks = self.config.extent_bytes / u64::from(BLOCK_BYTES);
-        u32::try_from(blocks).expect("an extent is below EXTENT_BYTES_MAX")
-    }
-
-    /// Whether the capacity has room for one more extent.
-    fn may_plan_extent(&self) -> bool {
-        let count: usize = self.partitions.values().map(|part| part.space.extent_count()).sum();
-        let bytes = (count as u64 + 1).saturating_mul(self.config.extent_bytes);
-        bytes <= self.config.capacity_bytes
     }
 
     /// Extents that a write's sync has to cover.

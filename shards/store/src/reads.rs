@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use pangea_base::file::{FileFault, FileValue};
-use pangea_base::{GroupTable, Hash, Locator, Page, ShardKey, group_count};
+use pangea_base::{GroupTable, Hash, Locator, Page, PeerId, group_count};
 
 use crate::extents::{At, fault_of};
-use crate::index::block_of;
+use crate::index::{BlobFound, block_of};
 use crate::limits::{BLOCK_BYTES, PAGE_BYTES, READS_MAX};
 use crate::ops::Work;
 use crate::space::Run;
 use crate::store::Store;
-use crate::types::{BlobKey, BlobKind, Event, Key, ReadRefused, StoreFault};
+use crate::types::{
+    BlobKey, BlobKind, Event, Key, OwnedBlob, OwnedShard, Owners, PlacementFound, ReadRefused,
+    StoreFault,
+};
 
 /// The reads under way.
 #[derive(Default)]
@@ -79,15 +82,15 @@ impl Reads {
 impl Store {
     /// Reads up to a page of a shard from `offset`, a multiple of 64 KiB before its end;
     /// [`Event::Read`] or [`Event::ReadFailed`] follows with the token.
-    pub fn read(&mut self, key: &ShardKey, offset: u64, token: u64) -> Result<(), ReadRefused> {
-        let length = self.readable(key)?.0;
+    pub fn read(&mut self, shard: &OwnedShard, offset: u64, token: u64) -> Result<(), ReadRefused> {
+        let length = self.readable(shard)?.0;
         if !offset.is_multiple_of(u64::from(PAGE_BYTES)) || offset >= length {
             return Err(ReadRefused::BadOffset);
         }
         let page = self.pages.take().map_err(|_| ReadRefused::NoPage)?;
         let left = u32::try_from(length - offset).unwrap_or(u32::MAX).min(PAGE_BYTES);
         let block = u32::try_from(offset / u64::from(BLOCK_BYTES)).expect("as long as a shard");
-        let place = self.index.locate(&Key::Shard(*key), block);
+        let place = self.index.locate(&Key::Shard(*shard), block);
         let (partition, extent, start) = place.expect("the offset is before the end");
         let blocks = left.div_ceil(BLOCK_BYTES);
         let runs = vec![Run { extent, start, blocks }];
@@ -105,9 +108,9 @@ impl Store {
     }
 
     /// Reads a shard's group table; [`Event::Table`] or [`Event::ReadFailed`] follows.
-    pub fn table(&mut self, key: &ShardKey, token: u64) -> Result<(), ReadRefused> {
-        let (length, root) = self.readable(key)?;
-        let put = self.index.get(&Key::Shard(*key)).expect("it is held");
+    pub fn table(&mut self, shard: &OwnedShard, token: u64) -> Result<(), ReadRefused> {
+        let (length, root) = self.readable(shard)?;
+        let put = self.index.get(&Key::Shard(*shard)).expect("it is held");
         let partition = self.index.partition(&put.key).expect("it is held");
         if group_count(length) == 1 {
             self.end_table(token, root, length, vec![root]);
@@ -120,23 +123,74 @@ impl Store {
         Ok(())
     }
 
-    /// Reads a blob, or the newest of its kind; [`Event::Blob`] or [`Event::ReadFailed`] follows.
+    /// Reads a blob, whoever owns it: for those that are named by their hash. [`Event::Blob`] or
+    /// [`Event::ReadFailed`] follows.
     pub fn blob(
         &mut self,
         kind: BlobKind,
         locator: Locator,
-        id: Option<Hash>,
+        id: Hash,
         token: u64,
     ) -> Result<(), ReadRefused> {
         self.may_read()?;
-        let named = id.map(|id| BlobKey { locator, kind, id });
-        let key = named.or_else(|| self.index.newest(kind, locator)).ok_or(ReadRefused::NotHeld)?;
-        let put = self.index.get(&Key::Blob(key)).ok_or(ReadRefused::NotHeld)?;
+        let mut all = self.index.blobs_named(BlobKey { locator, kind, id });
+        let found = all.find(|found| !self.is_blob_over(found)).map(|found| found.key);
+        drop(all);
+        self.begin_blob(found.ok_or(ReadRefused::NotHeld)?, token);
+        Ok(())
+    }
+
+    /// Whose placement page of this number there is.
+    pub fn placement_of(
+        &self,
+        locator: Locator,
+        page: u32,
+        whose: Owners,
+    ) -> Option<PlacementFound> {
+        let key = BlobKey::placement(locator, page);
+        let asked = |owner: PeerId| match whose {
+            Owners::Of(peer) => owner >= peer,
+            Owners::First => true,
+            Owners::Behind(peer) => owner > peer,
+        };
+        let all = self.index.blobs_named(key);
+        let all = all.filter(|found| !self.is_blob_over(found) && asked(found.key.owner));
+        let (mut first, mut count) = (None::<BlobFound>, 0);
+        for found in all {
+            count += 1;
+            if first.is_none_or(|first| found.key.owner < first.key.owner) {
+                first = Some(found);
+            }
+        }
+        let BlobFound { key, length, order, .. } = first?;
+        let owner = key.owner;
+        if matches!(whose, Owners::Of(peer) if peer != owner) {
+            return None;
+        }
+        Some(PlacementFound { owner, more: count > 1, order, length })
+    }
+
+    /// Reads that page; [`Event::Blob`] or [`Event::ReadFailed`] follows.
+    pub fn placement(
+        &mut self,
+        locator: Locator,
+        page: u32,
+        whose: Owners,
+        token: u64,
+    ) -> Result<PlacementFound, ReadRefused> {
+        self.may_read()?;
+        let found = self.placement_of(locator, page, whose).ok_or(ReadRefused::NotHeld)?;
+        let key = BlobKey::placement(locator, page);
+        self.begin_blob(OwnedBlob { key, owner: found.owner }, token);
+        Ok(found)
+    }
+
+    fn begin_blob(&mut self, blob: OwnedBlob, token: u64) {
+        let put = self.index.get(&Key::Blob(blob)).expect("it was just found");
         let partition = self.index.partition(&put.key).expect("it is held");
         let kind = Kind::Blob { root: put.root, bytes: Vec::new() };
         let (at, end) = (0, put.length);
         self.begin_long(Read { token, partition, runs: put.runs, at, end, kind });
-        Ok(())
     }
 
     fn may_read(&self) -> Result<(), ReadRefused> {
@@ -149,9 +203,9 @@ impl Store {
         }
     }
 
-    fn readable(&self, key: &ShardKey) -> Result<(u64, Hash), ReadRefused> {
+    fn readable(&self, shard: &OwnedShard) -> Result<(u64, Hash), ReadRefused> {
         self.may_read()?;
-        let info = self.index.shard(key).ok_or(ReadRefused::NotHeld)?;
+        let info = self.shard(shard).ok_or(ReadRefused::NotHeld)?;
         Ok((info.length, info.root))
     }
 

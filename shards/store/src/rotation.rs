@@ -5,12 +5,12 @@ use pangea_base::file::{FileFault, FileId, FileOp, FileValue, OpenMode};
 
 use crate::extents::fault_of;
 use crate::format::{BlockKind, Chain, ENTRY_BYTES_MAX, Packer, Place, put_bytes};
+use crate::index::Cursor;
 use crate::journal::{Item, OpenJournal, Phase};
-use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
+use crate::limits::{BLOCK_BYTES, JOURNAL_GENERATION_MAX, PAGE_BYTES};
 use crate::names;
 use crate::ops::Purpose;
 use crate::store::Store;
-use crate::types::Key;
 
 /// A new journal being made.
 pub(crate) struct Rotation {
@@ -19,8 +19,10 @@ pub(crate) struct Rotation {
     // Behind what is on disk.
     chain: Chain,
     allocated: u64,
+    // What is being reserved.
+    asked: u64,
     // The last thing that is in the snapshot, and whether that was all.
-    last: Option<Key>,
+    last: Option<Cursor>,
     complete: bool,
     fault: Option<FileFault>,
 }
@@ -29,6 +31,7 @@ pub(crate) struct Rotation {
 enum Step {
     Opening,
     Extending,
+    Reserving,
     NeedsPage,
     Writing,
     Syncing,
@@ -44,18 +47,31 @@ impl Rotation {
     fn end(&self) -> u64 {
         self.chain.next_block * u64::from(BLOCK_BYTES)
     }
+
+    /// The least that the next page needs: itself, and one commit more.
+    fn least(&self) -> u64 {
+        self.end() + 2 * u64::from(PAGE_BYTES)
+    }
 }
 
 impl Store {
     pub(crate) fn start_rotation(&mut self, partition: u8) {
         let journal = &mut self.partition(partition).journal;
         journal.generation_max += 1;
+        while journal.strange.contains(&journal.generation_max) {
+            journal.generation_max += 1;
+        }
         let generation = journal.generation_max;
+        if generation > JOURNAL_GENERATION_MAX {
+            let text = String::from("there is no number left");
+            return self.poison("numbering a journal", &FileFault::Other { errno: 0, text });
+        }
         let rotation = Rotation {
             step: Step::Opening,
             file: None,
             chain: Chain::start(Place { partition, generation }),
             allocated: 0,
+            asked: 0,
             last: None,
             complete: false,
             fault: None,
@@ -71,7 +87,6 @@ impl Store {
         partition: u8,
         result: Result<FileValue, FileFault>,
     ) {
-        let step = self.config.journal_step_bytes;
         let Phase::Rotating(rotation) = &mut self.partition(partition).journal.phase else {
             unreachable!("a rotation is under way");
         };
@@ -81,7 +96,17 @@ impl Store {
                 self.write_snapshot(partition);
             }
             (Step::Extending, Ok(_)) => {
-                rotation.allocated += step;
+                // A block must not be written before the space that it names is durable.
+                rotation.step = Step::Reserving;
+                let file = rotation.file.expect("it is open");
+                self.ops.submit(FileOp::Sync { file }, None, Purpose::Journal { partition });
+            }
+            (Step::Extending, Err(FileFault::NoSpace)) if rotation.asked > rotation.least() => {
+                let least = rotation.least();
+                self.reserve_snapshot(partition, least);
+            }
+            (Step::Reserving, Ok(_)) => {
+                rotation.allocated = rotation.asked;
                 self.write_snapshot(partition);
             }
             (Step::Writing, Ok(_)) if rotation.complete => {
@@ -114,23 +139,20 @@ impl Store {
             unreachable!("a rotation is under way");
         };
         let file = rotation.file.expect("it is open");
-        if rotation.end() + 2 * u64::from(PAGE_BYTES) > rotation.allocated {
-            rotation.step = Step::Extending;
-            let length = rotation.allocated + reserve;
-            let purpose = Purpose::Journal { partition };
-            self.ops.submit(FileOp::Allocate { file, length }, None, purpose);
-            return;
+        if rotation.least() > rotation.allocated {
+            let length = rotation.least().max(rotation.allocated + reserve);
+            return self.reserve_snapshot(partition, length);
         }
         rotation.step = Step::NeedsPage;
         let (offset, mut last) = (rotation.end(), rotation.last);
-        let chain = rotation.chain;
+        let (chain, reserved) = (rotation.chain, rotation.allocated);
         let Some(page) = self.page_always() else { return };
-        let mut packer = Packer::new(page, chain, BlockKind::Snapshot);
+        let mut packer = Packer::new(page, chain, BlockKind::Snapshot, reserved);
         let mut entry = [0; ENTRY_BYTES_MAX];
         let mut complete = true;
         let mut from = last;
-        while let Some(found) = self.index.after(from.as_ref()) {
-            from = Some(found.key);
+        while let Some(found) = self.index.after(from) {
+            from = Some(found.cursor);
             if found.partition != partition {
                 continue;
             }
@@ -140,7 +162,7 @@ impl Store {
                 complete = false;
                 break;
             }
-            last = Some(found.key);
+            last = Some(found.cursor);
         }
         let kind = if complete { BlockKind::SnapshotEnd } else { BlockKind::Snapshot };
         let packed = packer.finish(kind);
@@ -151,6 +173,15 @@ impl Store {
         (rotation.chain, rotation.last, rotation.complete) = (packed.chain, last, complete);
         let op = FileOp::Write { file, offset, length: packed.bytes };
         self.ops.submit(op, Some(packed.page), Purpose::Journal { partition });
+    }
+
+    fn reserve_snapshot(&mut self, partition: u8, length: u64) {
+        let Phase::Rotating(rotation) = &mut self.partition(partition).journal.phase else {
+            unreachable!("a rotation is under way");
+        };
+        (rotation.step, rotation.asked) = (Step::Extending, length);
+        let file = rotation.file.expect("it is open");
+        self.ops.submit(FileOp::Allocate { file, length }, None, Purpose::Journal { partition });
     }
 
     fn use_new_journal(&mut self, partition: u8) {

@@ -4,7 +4,9 @@
 
 use pangea_base::Hash;
 
-use crate::format::{BlockKind, Chain, Entry, Place, Seen, see};
+use crate::format::{Block, BlockKind, Chain, Entry, Place, Seen, Written, may_be_journal, see};
+use crate::limits::{BLOCK_BYTES, JOURNAL_KEPT_BYTES};
+use crate::types::Cut;
 
 /// What the first reading of a journal found.
 #[derive(Clone, Debug)]
@@ -27,6 +29,14 @@ pub(crate) struct Survey {
     /// Those of them behind the last valid block.
     bad_behind: u64,
     pub other_version: Option<u32>,
+    /// The last valid block is of the version before.
+    pub old: bool,
+    /// Bytes that the file has to have, as its blocks say.
+    reserved: u64,
+    /// Blocks up to the last one of the version before that holds more than deletions.
+    old_blocks: u64,
+    /// It does not begin like a journal.
+    foreign: bool,
 }
 
 impl Survey {
@@ -43,7 +53,29 @@ impl Survey {
             bad: 0,
             bad_behind: 0,
             other_version: None,
+            old: false,
+            reserved: 0,
+            old_blocks: 0,
+            foreign: false,
         }
+    }
+
+    /// Whether the file has nothing to do with us.
+    pub(crate) fn strange(&self) -> bool {
+        self.foreign && self.last_valid.is_none()
+    }
+
+    /// What shows that the file, of `length` bytes, is shorter than it was. No crash makes it so: a
+    /// reservation is synced before a block that names it is written, and only deletions come so
+    /// near to the end of one.
+    pub(crate) fn cut(&self, length: u64) -> Option<Cut> {
+        let block = u64::from(BLOCK_BYTES);
+        if self.reserved > length {
+            return Some(Cut::Reserved { length, reserved: self.reserved });
+        }
+        let kept = self.old_blocks.saturating_mul(block).saturating_add(JOURNAL_KEPT_BYTES);
+        let short = self.old && (!length.is_multiple_of(block) || kept > length);
+        short.then_some(Cut::Short { length })
     }
 
     /// Whether this journal can be taken for the truth.
@@ -55,8 +87,12 @@ impl Survey {
     pub(crate) fn block(&mut self, bytes: &[u8]) {
         let sequence = self.next;
         self.next = self.next.saturating_add(1);
+        if sequence == 0 {
+            self.foreign = !may_be_journal(bytes);
+        }
         match see(bytes, self.place, sequence) {
             Seen::Valid(block) => {
+                self.note_length(&block);
                 self.whole = self.whole && block.link == self.link;
                 self.link = block.checksum;
                 self.last_valid = Some(sequence);
@@ -79,6 +115,20 @@ impl Survey {
                 }
             }
         }
+    }
+
+    fn note_length(&mut self, block: &Block) {
+        self.reserved = self.reserved.max(block.reserved);
+        self.old = block.old;
+        let puts = block.entries.iter().any(|entry| matches!(entry, Entry::Put(_)));
+        if block.old && (puts || block.kind != BlockKind::Commit) {
+            self.old_blocks = self.next;
+        }
+    }
+
+    /// How far it was written.
+    pub(crate) fn written(&self) -> Written {
+        Written { generation: self.place.generation, blocks: self.blocks() }
     }
 
     /// Blocks that the second reading has to see.
@@ -188,7 +238,7 @@ pub(crate) enum Mode {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
-    use pangea_base::{ChunkNumber, Locator, PagePool, ShardIndex, ShardKey};
+    use pangea_base::{ChunkNumber, Locator, PagePool, PeerId, ShardIndex, ShardKey};
 
     use super::*;
     use crate::format::{Packer, delete_bytes};
@@ -199,12 +249,13 @@ mod tests {
     /// Blocks of one commit, or of the snapshot, with `entries` deletions whose chunks count up.
     fn written(chain: Chain, kind: BlockKind, entries: u32) -> (Vec<u8>, Chain) {
         let pool = PagePool::new(65536, 1);
-        let mut packer = Packer::new(pool.take().unwrap(), chain, kind);
+        let mut packer = Packer::new(pool.take().unwrap(), chain, kind, 1 << 19);
         for number in 0..entries {
             let chunk = ChunkNumber(chain.entries as u32 * 1000 + number);
             let key = ShardKey { locator: Locator([1; 32]), chunk, index: ShardIndex(0) };
-            let mut bytes = [0; 64];
-            let length = delete_bytes(&Key::Shard(key), &mut bytes);
+            let mut bytes = [0; 128];
+            let key = Key::shard(PeerId([2; 32]), key);
+            let length = delete_bytes(&key, &mut bytes);
             assert!(packer.push(&bytes[..length]));
         }
         let last = match kind {
@@ -240,7 +291,7 @@ mod tests {
     fn a_block_of_a_commit_that_was_written_anew_does_not_hold() {
         // Three blocks that were refused for want of space but are on the disk…
         let (file, chain) = journal(&[5]);
-        let (refused, _) = written(chain, BlockKind::Commit, 250);
+        let (refused, _) = written(chain, BlockKind::Commit, 150);
         assert_eq!(refused.len(), 3 * 4096);
         // …and the shorter commit that took their place.
         let (again, _) = written(chain, BlockKind::Commit, 7);
@@ -254,24 +305,24 @@ mod tests {
     #[test]
     fn a_torn_commit_does_not_hold_behind_its_first_missing_block() {
         let (file, chain) = journal(&[5, 3]);
-        let (torn, _) = written(chain, BlockKind::Commit, 250);
+        let (torn, _) = written(chain, BlockKind::Commit, 150);
         let mut whole = [&file[..], &torn].concat();
         let middle = file.len() + 4096;
         whole[middle..middle + 4096].fill(0);
         let (entries, replay) = replay(&whole);
         // The first block of it holds: its shards' data were durable before it was written.
         assert_eq!(entries as u64, 8 + replay.chain.entries - 8);
-        assert!(entries > 8 && entries < 258);
+        assert!(entries > 8 && entries < 158);
         assert_eq!((replay.cut_blocks, replay.damaged_blocks), (1, 0));
     }
 
     #[test]
     fn damage_in_a_commit_of_several_blocks_costs_one_block_of_it() {
-        let (mut file, _) = journal(&[250, 4, 2]);
+        let (mut file, _) = journal(&[150, 4, 2]);
         file[2 * 4096 + 500] ^= 1;
         let (entries, replay) = replay(&file);
         assert_eq!(replay.damaged_blocks, 1);
-        assert_eq!(entries as u64 + replay.lost_entries, 256);
+        assert_eq!(entries as u64 + replay.lost_entries, 156);
         assert!(replay.lost_entries > 50 && replay.cut_blocks == 0);
     }
 }

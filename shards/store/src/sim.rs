@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pangea_base::Entropy;
 use pangea_base::file::{
-    FileDone, FileFault, FileId, FileName, FileOp, FileRequest, FileValue, OpenMode,
+    FileDone, FileFault, FileId, FileName, FileOp, FileRequest, FileValue, Listed, OpenMode,
 };
 
 use crate::limits::BLOCK_BYTES;
@@ -62,6 +62,8 @@ pub struct Disk {
     handles: Vec<Option<usize>>,
     pending: Vec<FileRequest>,
     history: History,
+    // Names of directories without files in them, links and so on.
+    strange: BTreeMap<FileName, Listed>,
     random: Entropy,
     done: u64,
     mishaps: Option<Mishaps>,
@@ -159,6 +161,7 @@ impl Disk {
             handles: Vec::new(),
             pending: Vec::new(),
             history: History::All { first: Image::new(), log: Vec::new() },
+            strange: BTreeMap::new(),
             random: entropy(seed),
             done: 0,
             mishaps: None,
@@ -189,6 +192,11 @@ impl Disk {
     /// No operation fails any more.
     pub fn clear_fault(&mut self) {
         self.mishaps = None;
+    }
+
+    /// Something that is no regular file has this name: it is listed, and cannot be opened.
+    pub fn add_strange(&mut self, name: FileName, what: Listed) {
+        self.strange.insert(name, what);
     }
 
     /// The most bytes that files may take.
@@ -260,7 +268,9 @@ impl Disk {
         let seed = self.random.u64();
         let (mishaps, done) = (self.mishaps.take(), self.done);
         let capacity_blocks = self.capacity_blocks;
+        let strange = std::mem::take(&mut self.strange);
         *self = Disk {
+            strange,
             history: fresh,
             mishaps,
             done,
@@ -407,18 +417,35 @@ impl Disk {
                 before.into_iter().for_each(|before| self.let_go(before));
                 Ok(FileValue::Done)
             }
-            FileOp::List { directory } => {
-                let prefix = format!("{}/", directory.as_str());
-                let inside = self.names.iter().filter(|(name, _)| {
-                    name.as_str().strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'))
-                });
-                let names = inside.map(|(name, i)| (name.clone(), self.inodes[*i].len() as u64));
-                Ok(FileValue::Names(names.collect()))
-            }
+            FileOp::List { directory } => Ok(FileValue::Names(self.list(&directory))),
         }
     }
 
+    fn list(&self, directory: &FileName) -> Vec<(FileName, Listed)> {
+        let below = format!("{}/", directory.as_str());
+        let mut all: BTreeMap<FileName, Listed> = BTreeMap::new();
+        for (name, inode) in &self.names {
+            let Some(rest) = name.as_str().strip_prefix(&below) else { continue };
+            match rest.split_once('/') {
+                None => all.insert(name.clone(), Listed::File(self.inodes[*inode].len() as u64)),
+                Some((first, _)) => {
+                    all.insert(FileName::new(format!("{below}{first}")), Listed::Directory)
+                }
+            };
+        }
+        let strange = self.strange.iter();
+        let inside = strange.filter(|(name, _)| {
+            name.as_str().strip_prefix(&below).is_some_and(|rest| !rest.contains('/'))
+        });
+        all.extend(inside.map(|(name, listed)| (name.clone(), *listed)));
+        all.into_iter().collect()
+    }
+
     fn open(&mut self, name: FileName, mode: OpenMode) -> Result<FileValue, FileFault> {
+        if self.strange.contains_key(&name) {
+            let text = String::from("it is no regular file");
+            return Err(FileFault::Other { errno: 21, text });
+        }
         let inode = match self.names.get(&name) {
             Some(inode) => *inode,
             None if mode == OpenMode::DirectCreate || mode == OpenMode::Write => {

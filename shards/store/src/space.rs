@@ -66,6 +66,32 @@ impl Space {
         self.current = self.current.filter(|current| *current != extent);
     }
 
+    /// Behind the last block of an extent that is handed out.
+    pub(crate) fn end_of(&self, extent: u32) -> u32 {
+        let holes = self.extents.get(&extent).expect("only extents that are there are asked for");
+        match holes.holes.last_key_value() {
+            Some((start, length)) if start + length == holes.blocks => *start,
+            _ => holes.blocks,
+        }
+    }
+
+    /// Makes an extent end earlier, at or behind the last block that is handed out.
+    pub(crate) fn shrink(&mut self, extent: u32, blocks: u32) {
+        assert!(blocks >= self.end_of(extent), "what is handed out stays");
+        let holes = self.extents.get_mut(&extent).expect("it was just looked at");
+        let gone = holes.blocks.saturating_sub(blocks);
+        if gone == 0 {
+            return;
+        }
+        let (start, _) = holes.holes.pop_last().expect("there is a hole behind what stays");
+        if start < blocks {
+            holes.holes.insert(start, blocks - start);
+        }
+        holes.free -= gone;
+        holes.blocks = blocks;
+        self.measure(extent);
+    }
+
     /// No more of this extent is handed out.
     pub(crate) fn close(&mut self, extent: u32) {
         if let Some(holes) = self.extents.get_mut(&extent) {
@@ -80,6 +106,7 @@ impl Space {
         self.extents.keys().copied()
     }
 
+    #[cfg(test)]
     pub(crate) fn extent_count(&self) -> usize {
         self.extents.len()
     }
@@ -126,6 +153,30 @@ impl Space {
     pub(crate) fn take_longest(&mut self) -> Option<Run> {
         let blocks = self.longest() / PAGE_BLOCKS * PAGE_BLOCKS;
         (blocks > 0).then(|| self.take(blocks)).flatten()
+    }
+
+    /// Takes `blocks` blocks in at most so many pieces of whole pages, the last one as it comes.
+    pub(crate) fn gather(&mut self, blocks: u32, pieces_max: usize) -> Option<Vec<Run>> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut missing = blocks;
+        while missing > 0 {
+            let run = match self.longest() >= missing {
+                true => self.take(missing),
+                false => self.take_longest(),
+            };
+            match run {
+                Some(run) if runs.len() < pieces_max => {
+                    missing -= run.blocks;
+                    runs.push(run);
+                }
+                other => {
+                    runs.extend(other);
+                    runs.iter().for_each(|run| self.free(run));
+                    return None;
+                }
+            }
+        }
+        Some(runs)
     }
 
     /// Takes exactly these blocks; false if they do not exist or one of them is taken.
@@ -239,6 +290,37 @@ mod tests {
         assert!(space.is_free(0));
         space.remove(0);
         assert_eq!(space.extent_count(), 1);
+    }
+
+    #[test]
+    fn an_extent_ends_earlier_and_keeps_what_is_handed_out() {
+        let mut space = space();
+        let run = space.take(20).unwrap();
+        assert_eq!((space.end_of(0), space.end_of(1)), (21, 1));
+        space.shrink(0, 30);
+        assert_eq!(space.take(9).unwrap(), Run { extent: 0, start: 21, blocks: 9 });
+        space.shrink(0, 30);
+        space.shrink(1, 40);
+        assert_eq!((space.longest(), space.end_of(0)), (39, 30));
+        assert!(!space.claim(&Run { extent: 1, start: 39, blocks: 2 }));
+        space.free(&run);
+        assert_eq!(space.end_of(0), 30);
+        space.free(&Run { extent: 0, start: 21, blocks: 9 });
+        assert!(space.is_free(0));
+        space.shrink(0, 1);
+        assert!(space.is_free(0));
+    }
+
+    #[test]
+    fn pieces_are_gathered_or_nothing_is_taken() {
+        let mut space = space();
+        // 63 and 127 blocks: 112 and 48 in whole pages, and what is left of both.
+        assert_eq!(space.gather(191, 9), None);
+        assert_eq!(space.gather(160, 1), None);
+        assert_eq!(space.used_blocks(), 0);
+        let runs = space.gather(160, 2).unwrap();
+        assert_eq!(runs.iter().map(|run| run.blocks).collect::<Vec<_>>(), [112, 48]);
+        assert_eq!(space.used_blocks(), 160);
     }
 
     #[test]

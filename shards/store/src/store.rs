@@ -3,21 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pangea_base::file::{FileDone, FileFault, FileId, FileOp, FileValue};
-use pangea_base::{Locator, Page, PagePool, PeerId, ShardKey, UnixTime};
+use pangea_base::{Hash, Locator, Page, PagePool, PeerId, ShardKey};
 
+use crate::clock::ClockFile;
+use crate::expiry::Expiry;
 use crate::extents::{At, ExtentFile};
 use crate::index::Index;
 use crate::journal::{Item, Journal};
 use crate::limits::{
-    BLOBS_MAX, BLOCK_BYTES, DELETES_MAX, EXPIRE_STEP_MAX, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN,
-    JOURNAL_KEPT_BYTES, ORPHAN_SECONDS, PAGE_BYTES, PARTITIONS, SHARDS_MAX,
+    BLOBS_MAX, BLOCK_BYTES, EXTENT_BYTES_MIN, EXTENT_USUAL_BYTES_MAX, JOURNAL_KEPT_BYTES,
+    PAGE_BYTES, PARTITIONS, SHARDS_MAX,
 };
 use crate::ops::{Ops, Purpose, Work};
 use crate::reads::Reads;
 use crate::recovery::Recovery;
 use crate::space::{Run, Space};
 use crate::types::{
-    BlobKey, DeleteRefused, Event, Expired, Key, Output, ShardInfo, StoreConfig, WriteId,
+    Clock, Event, Key, Output, OwnedBlob, OwnedShard, ShardInfo, StoreConfig, WriteId,
 };
 use crate::writes::{Stage, Writes};
 
@@ -47,8 +49,13 @@ pub struct Store {
     pub(crate) open_extents: VecDeque<(u8, u32)>,
     /// Why no more is written, if so.
     pub(crate) poisoned: Option<String>,
-    pub(crate) now: UnixTime,
-    expire_last: Option<Key>,
+    /// The time, as it was last told.
+    pub(crate) clock: Clock,
+    pub(crate) expiry: Expiry,
+    pub(crate) clock_file: ClockFile,
+    /// The disk had no space for an extent: until some is back, holes come first, and extents are
+    /// no larger than they have to be.
+    pub(crate) tight: bool,
     /// Something happened since the last look at what can go on.
     pub(crate) work: bool,
 }
@@ -67,6 +74,8 @@ pub(crate) struct Partition {
     pub space: Space,
     pub files: BTreeMap<u32, ExtentFile>,
     pub next_extent: u32,
+    /// Numbers of extents that something which is not ours bears.
+    pub strange: BTreeSet<u32>,
     pub journal: Journal,
     /// Writes whose pages are all written.
     pub written: Vec<WriteId>,
@@ -81,6 +90,7 @@ impl Partition {
             space: Space::default(),
             files: BTreeMap::new(),
             next_extent: 0,
+            strange: BTreeSet::new(),
             journal: Journal::absent(),
             written: Vec::new(),
             syncing: Vec::new(),
@@ -95,11 +105,11 @@ impl Store {
     pub fn new(config: StoreConfig, pages: PagePool) -> Store {
         check(&config, &pages);
         let mut store = Store {
-            now: config.now,
+            clock: Clock::Doubted(config.now),
             spare: pages.take().ok(),
             ops: Ops::default(),
             events: VecDeque::new(),
-            life: Life::Opening(Box::new(Recovery::new(&config.partitions))),
+            life: Life::Opening(Box::new(Recovery::new())),
             index: Index::default(),
             partitions: BTreeMap::new(),
             writes: Writes::default(),
@@ -110,7 +120,9 @@ impl Store {
             needs_page: VecDeque::new(),
             open_extents: VecDeque::new(),
             poisoned: None,
-            expire_last: None,
+            expiry: Expiry::default(),
+            clock_file: ClockFile::default(),
+            tight: false,
             work: true,
             config,
             pages,
@@ -119,19 +131,31 @@ impl Store {
         store
     }
 
-    /// What is known of a shard that is held.
-    pub fn shard(&self, key: &ShardKey) -> Option<ShardInfo> {
-        self.index.shard(key)
+    /// What is known of a shard that an owner has here. What is over is not here, also below.
+    pub fn shard(&self, shard: &OwnedShard) -> Option<ShardInfo> {
+        self.index.shard(shard).filter(|info| !self.is_over(info.until))
     }
 
-    /// The shards of an object that are held, in the order of their keys.
-    pub fn shards_of(&self, locator: Locator) -> impl Iterator<Item = (ShardKey, ShardInfo)> + '_ {
-        self.index.shards_of(locator)
+    /// The shard of this name with this root, whoever owns it: of several the one that is kept
+    /// longest.
+    pub fn find(&self, key: &ShardKey, root: &Hash) -> Option<(OwnedShard, ShardInfo)> {
+        let all = self.index.shards_named(*key);
+        let all = all.filter(|(_, info)| info.root == *root && !self.is_over(info.until));
+        all.max_by_key(|(_, info)| info.until)
     }
 
-    /// The blobs of an object that are held, with their lengths.
-    pub fn blobs_of(&self, locator: Locator) -> impl Iterator<Item = (BlobKey, u64)> + '_ {
-        self.index.blobs_of(locator)
+    /// The shards of an object that are held, owner by owner, each in the order of their keys.
+    pub fn shards_of(
+        &self,
+        locator: Locator,
+    ) -> impl Iterator<Item = (OwnedShard, ShardInfo)> + '_ {
+        self.index.shards_of(locator).filter(|(_, info)| !self.is_over(info.until))
+    }
+
+    /// The blobs of an object that are held, owner by owner, with their lengths.
+    pub fn blobs_of(&self, locator: Locator) -> impl Iterator<Item = (OwnedBlob, u64)> + '_ {
+        let all = self.index.blobs_of(locator).filter(|found| !self.is_blob_over(found));
+        all.map(|found| (found.key, found.length))
     }
 
     /// Bytes of disk in use by what is held, what is being written, and what is being deleted.
@@ -150,62 +174,6 @@ impl Store {
         Some(crate::index::disk_bytes(&self.index.get(key)?.runs))
     }
 
-    /// Deletes a shard or blob. It is gone at once; [`Event::Deleted`] follows when that is
-    /// durable and its space is given back.
-    pub fn delete(&mut self, key: Key) -> Result<(), DeleteRefused> {
-        if !self.is_open() {
-            return Err(DeleteRefused::NotReady);
-        }
-        if self.poisoned.is_some() {
-            return Err(DeleteRefused::Poisoned);
-        }
-        if self.deleting.len() >= DELETES_MAX {
-            return Err(DeleteRefused::TooManyDeletes { limit: DELETES_MAX });
-        }
-        if self.forgetting.contains(&key) {
-            return Err(DeleteRefused::HeldTwice);
-        }
-        let partition = self.index.partition(&key).ok_or(DeleteRefused::NotHeld)?;
-        let put = self.index.remove(&key).ok_or(DeleteRefused::NotHeld)?;
-        self.deleting.insert(key);
-        self.enqueue(partition, Item::Delete(put));
-        Ok(())
-    }
-
-    /// Takes the time, and deletes what is over: shards past their lease, shards whose manifest did
-    /// not come within 24 hours, blobs without a shard for as long. One step of a round; call it
-    /// again soon while `seen` is [`EXPIRE_STEP_MAX`].
-    pub fn expire(&mut self, now: UnixTime) -> Expired {
-        self.now = now;
-        let mut done = Expired::default();
-        for part in self.partitions.values_mut() {
-            part.journal.stuck = false;
-        }
-        self.work = true;
-        while (done.seen as usize) < EXPIRE_STEP_MAX && self.deleting.len() < DELETES_MAX {
-            let Some(found) = self.index.after(self.expire_last.as_ref()) else {
-                self.expire_last = None;
-                break;
-            };
-            self.expire_last = Some(found.key);
-            done.seen += 1;
-            let old = found.stored.0.saturating_add(ORPHAN_SECONDS) <= now.0;
-            let over = match found.key {
-                Key::Shard(key) => {
-                    found.lease <= now || (old && !self.index.has_manifest(key.locator))
-                }
-                Key::Blob(key) => old && !self.index.has_shards(key.locator),
-            };
-            if over && self.delete(found.key).is_ok() {
-                match found.key {
-                    Key::Shard(_) => done.shards += 1,
-                    Key::Blob(_) => done.blobs += 1,
-                }
-            }
-        }
-        done
-    }
-
     /// Takes a completion. Afterwards drain [`Store::poll`].
     pub fn file_done(&mut self, done: FileDone) {
         self.work = true;
@@ -220,6 +188,7 @@ impl Store {
                 self.extent_work_done(partition, extent, work, page, result);
             }
             Purpose::Journal { partition } => self.journal_step_done(partition, page, result),
+            Purpose::Clock => self.clock_step_done(page, result),
             Purpose::Discard { name } => {
                 self.ops.submit(FileOp::Remove { name }, None, Purpose::Nothing);
             }
@@ -274,8 +243,8 @@ impl Store {
         matches!(self.life, Life::Open)
     }
 
-    pub(crate) fn first_partition(&self) -> Option<u8> {
-        self.config.partitions.first().copied()
+    pub(crate) fn first_partition(&self) -> u8 {
+        *self.config.partitions.first().expect("a core has a partition")
     }
 
     pub(crate) fn partition(&mut self, partition: u8) -> &mut Partition {
@@ -310,6 +279,7 @@ impl Store {
             return;
         }
         self.extents_with_page();
+        self.pump_clock();
         self.feed_reads();
         self.feed_hungry();
         let partitions: Vec<u8> = self.partitions.keys().copied().collect();
@@ -384,9 +354,14 @@ impl Store {
         if !poisoned && self.say_closed(partitions) {
             return;
         }
-        if !self.ops.idle() || self.close_extents() || self.close_journals(partitions) {
+        let closing = !self.ops.idle()
+            || self.close_extents()
+            || self.close_journals(partitions)
+            || self.close_clock();
+        if closing {
             return;
         }
+        self.end_rooms();
         self.life = Life::Closed;
         self.events.push_back(Event::Closed);
     }
@@ -421,11 +396,13 @@ impl Store {
 fn check(config: &StoreConfig, pages: &PagePool) {
     let page = u64::from(PAGE_BYTES);
     assert!(pages.page_bytes() == PAGE_BYTES as usize, "the store uses pages of {page} bytes");
+    assert!(!config.partitions.is_empty(), "a core has a partition");
     assert!(config.partitions.iter().all(|p| *p < PARTITIONS), "there are {PARTITIONS} partitions");
     let extent = config.extent_bytes;
-    assert!((EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent), "extents of {extent} bytes");
+    assert!((EXTENT_BYTES_MIN..=EXTENT_USUAL_BYTES_MAX).contains(&extent), "extents of {extent} bytes");
     assert!(extent.is_multiple_of(page), "an extent is whole pages");
     assert!(config.shards_max <= SHARDS_MAX && config.blobs_max <= BLOBS_MAX, "the index's limits");
     let step = config.journal_step_bytes;
-    assert!(step.is_multiple_of(page) && step >= 2 * JOURNAL_KEPT_BYTES, "steps of {step} bytes");
+    let least = page + JOURNAL_KEPT_BYTES;
+    assert!(step.is_multiple_of(page) && step >= least, "steps of {step} bytes");
 }

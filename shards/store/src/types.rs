@@ -25,7 +25,7 @@ pub struct StoreConfig {
     pub extent_bytes: u64,
     /// A journal longer than this (and than three times its snapshot) is replaced.
     pub journal_bytes: u64,
-    /// A journal is extended by this much at a time, a multiple of 64 KiB, at least 192 KiB.
+    /// A journal is extended by this much at a time, a multiple of 64 KiB, at least 128 KiB.
     pub journal_step_bytes: u64,
     /// Shards that may be held; [`crate::limits::SHARDS_MAX`] at most.
     pub shards_max: usize,

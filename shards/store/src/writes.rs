@@ -3,12 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pangea_base::{Code, GROUP_BYTES, GroupHasher, GroupTable, Hash, Page, PeerId, UnixTime};
+use pangea_base::{
+    Code, GROUP_BYTES, GroupHasher, GroupTable, Hash, Page, Prefix, UnixTime,
+};
 
 use crate::format::Put;
+use crate::index::disk_bytes;
 use crate::limits::PAGE_BYTES;
 use crate::space::Run;
-use crate::types::{Event, Key, StoreFault, WriteId};
+use crate::types::{Clock, Event, Key, Replaced, StoreFault, WriteId};
 
 /// How far a write has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +38,11 @@ pub(crate) struct Write {
     pub runs: Vec<Run>,
     /// Which blob is newer; 0 for shards.
     pub order: u64,
-    pub owner: PeerId,
+    pub prefix: Prefix,
     pub code: Option<Code>,
-    pub lease: UnixTime,
-    pub stored: UnixTime,
+    pub until: UnixTime,
+    /// The clock when it was begun.
+    pub stored: Clock,
     pub length_max: u64,
     pub length: u64,
     pub hasher: GroupHasher,
@@ -128,23 +132,25 @@ impl Write {
     pub(crate) fn put(&self) -> Put {
         Put {
             key: self.key,
-            owner: self.owner,
+            prefix: self.prefix,
             code: self.code,
-            lease: self.lease,
+            until: self.until,
             order: self.order,
-            stored: self.stored,
+            stored: self.stored.time(),
+            doubted: matches!(self.stored, Clock::Doubted(_)),
             root: self.table.as_ref().expect("it is finished").root(),
             length: self.length,
             runs: self.runs.clone(),
         }
     }
 
-    pub(crate) fn stored_event(&self, id: WriteId) -> Event {
+    pub(crate) fn stored_event(&self, id: WriteId, replaced: Option<Replaced>) -> Event {
+        let bytes = disk_bytes(&self.runs);
         match &self.blob {
-            Some(blob) => Event::BlobStored { token: blob.token },
+            Some(blob) => Event::BlobStored { token: blob.token, bytes, replaced },
             None => {
                 let root = self.table.as_ref().expect("it is finished").root();
-                Event::Stored { id, root, length: self.length }
+                Event::Stored { id, root, length: self.length, bytes, replaced }
             }
         }
     }

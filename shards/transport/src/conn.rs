@@ -200,6 +200,8 @@ pub(crate) fn why(error: ConnectionError, limits: &Limits) -> ClosedReason {
 }
 
 /// TLS alerts (RFC 8446 section 6) that we give a meaning of our own.
+pub(crate) const ALERT_CERTIFICATE_EXPIRED: u8 = 45;
+pub(crate) const ALERT_CERTIFICATE_UNKNOWN: u8 = 46;
 pub(crate) const ALERT_ACCESS_DENIED: u8 = 49;
 pub(crate) const ALERT_NO_APPLICATION_PROTOCOL: u8 = 120;
 
@@ -227,6 +229,17 @@ mod tests {
         assert_eq!(clean(b"a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
         assert_eq!(clean(&[b'x'; 5000]).len(), WORDS_MAX);
         assert_eq!(clean(&[0xff, b'y']), "\u{fffd}y");
+    }
+
+    #[test]
+    fn who_refuses_us_for_the_day_is_said_to_have_a_wrong_clock() {
+        let said = |alert| ClosedReason::IdentityRefused { alert }.to_string();
+        assert!(said(45).ends_with(
+            "(TLS alert 45): it checks the certificate's day, and its clock \
+                                    is wrong"
+        ));
+        assert!(said(46).contains("clock shows a time before 1975"), "{}", said(46));
+        assert!(said(42).ends_with("(TLS alert 42)"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pangea_base::PeerId;
 
+use crate::conn::{ALERT_CERTIFICATE_EXPIRED, ALERT_CERTIFICATE_UNKNOWN};
+
 /// Names one connection of one [`crate::Transport`]. A place is used again for later connections,
 /// but never with the same generation, so a name outlives its connection without harm.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,7 +161,7 @@ pub enum ClosedReason {
     #[error("the peer did not prove an identity: {0}")]
     NoIdentity(String),
     /// The peer did not accept our certificate.
-    #[error("the peer did not accept our identity (TLS alert {alert})")]
+    #[error("the peer did not accept our identity (TLS alert {alert}){}", clock_hint(*alert))]
     IdentityRefused {
         /// The alert (RFC 8446 section 6.2).
         alert: u8,
@@ -195,6 +197,18 @@ pub enum ClosedReason {
         /// The peer's words, shortened and cleaned for display.
         reason: String,
     },
+}
+
+/// What a clock may have to do with an alert. Our certificate is for the days from 1975 to 4096, so
+/// who refuses it for the day has a clock that is wrong.
+fn clock_hint(alert: u8) -> &'static str {
+    match alert {
+        ALERT_CERTIFICATE_EXPIRED => ": it checks the certificate's day, and its clock is wrong",
+        ALERT_CERTIFICATE_UNKNOWN => {
+            "; a libp2p program says so too when its clock shows a time before 1975"
+        }
+        _ => "",
+    }
 }
 
 /// The connection has ended, or never was. Its `Closed` event says why.

@@ -13,6 +13,7 @@
 
 mod admission;
 mod batch;
+mod certificate;
 mod cid;
 mod config;
 mod congestion;

@@ -1,8 +1,8 @@
 //! TLS 1.3 with libp2p certificates (libp2p specs, tls/tls.md): a peer is its Ed25519 key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use libp2p_tls::certificate;
 use pangea_base::{Identity, PeerId};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::crypto::{self, Session};
@@ -10,15 +10,17 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, NoKeyLog,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, NoKeyLog, OtherError,
     ServerConfig, SignatureScheme,
 };
 
+use crate::certificate::{Certificate, CertificateRefused};
 use crate::{ALPN, Crypto, Dial, Found};
 
 /// Why no sessions can be made; none of it is expected to happen.
@@ -29,7 +31,7 @@ pub enum TlsFailed {
     Identity(#[from] libp2p_identity::DecodingError),
     /// The certificate could not be made.
     #[error("no certificate could be made: {0}")]
-    Certificate(#[from] certificate::GenError),
+    Certificate(#[from] libp2p_tls::certificate::GenError),
     /// rustls refused the configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -60,8 +62,18 @@ impl TlsCrypto {
         let mut seed = *identity.seed().expose();
         // It wipes the copy that it is given.
         let keypair = libp2p_identity::Keypair::ed25519_from_bytes(&mut seed)?;
-        let (certificate, key) = certificate::generate(&keypair)?;
-        let signer = aws_lc_rs::sign::any_ecdsa_type(&key)?;
+        // Valid from 1975 to 4096: others may check what we do not.
+        let (certificate, key) = libp2p_tls::certificate::generate(&keypair)?;
+        TlsCrypto::showing(certificate, &key, alpn)
+    }
+
+    /// As `speaking`, with this certificate and its key.
+    pub(crate) fn showing(
+        certificate: CertificateDer<'static>,
+        key: &PrivateKeyDer<'_>,
+        alpn: &[&[u8]],
+    ) -> Result<TlsCrypto, TlsFailed> {
+        let signer = aws_lc_rs::sign::any_ecdsa_type(key)?;
         let certified = CertifiedKey::new(vec![certificate], signer);
         let certified = Arc::new(SingleCertAndKey::from(certified));
         let provider = Arc::new(provider());
@@ -75,7 +87,7 @@ impl TlsCrypto {
     }
 
     fn client_config(&self, verifier: Verifier) -> Result<QuicClientConfig, TlsFailed> {
-        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+        let mut config = ClientConfig::builder_with_details(self.provider.clone(), Arc::new(NoDay))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -114,7 +126,7 @@ fn server_config(
     alpn: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, TlsFailed> {
     let verifier = Verifier { expected: None, found: None };
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_details(provider.clone(), Arc::new(NoDay))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(certified);
@@ -124,6 +136,17 @@ fn server_config(
     config.max_early_data_size = 0;
     config.key_log = Arc::new(NoKeyLog);
     Ok(config)
+}
+
+/// The time for rustls, which hands it to our verifier, which does not look at it. The system's own
+/// would be asked for, and a clock before 1970 makes that a panic.
+#[derive(Debug)]
+struct NoDay;
+
+impl TimeProvider for NoDay {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::ZERO))
+    }
 }
 
 /// aws-lc-rs with the ciphers ordered for this CPU. X25519 is offered first; a peer that insists on
@@ -155,16 +178,17 @@ fn aes_is_fast() -> bool {
     false
 }
 
-/// Identity multihash of a protobuf-encoded Ed25519 key: what stands before the key in a peer id.
-const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
-
-/// Whose certificate this is. Checks its self-signature, its dates and the host key's signature.
+/// Whose certificate this is. Checks its self-signature and the host key's signature.
 fn peer_of(certificate: &CertificateDer<'_>) -> Result<PeerId, rustls::Error> {
-    let parsed = certificate::parse(certificate)?;
-    let id = parsed.peer_id().to_bytes();
-    let key = id.strip_prefix(&ED25519_PREFIX).and_then(|key| key.try_into().ok());
-    key.map(PeerId).ok_or_else(|| {
-        rustls::Error::General("the certificate's host key is not an Ed25519 key".to_owned())
+    Ok(Certificate::read(certificate).map_err(refused)?.peer())
+}
+
+/// Alerts bad_certificate, decrypt_error and certificate_unknown.
+fn refused(why: CertificateRefused) -> rustls::Error {
+    rustls::Error::InvalidCertificate(match why {
+        CertificateRefused::NotX509 => CertificateError::BadEncoding,
+        CertificateRefused::Handshake => CertificateError::BadSignature,
+        why => CertificateError::Other(OtherError(Arc::new(why))),
     })
 }
 
@@ -205,11 +229,9 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        certificate::parse(certificate)?.verify_signature(
-            signed.scheme,
-            message,
-            signed.signature(),
-        )?;
+        let certificate = Certificate::read(certificate).map_err(refused)?;
+        let verified = certificate.verify(signed.scheme, message, signed.signature());
+        verified.map_err(refused)?;
         Ok(HandshakeSignatureValid::assertion())
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::filter::Filters;
 use super::out::OutFile;
 use super::sources::Sources;
-use super::text::unless_closed;
+use super::text::{stdout, unless_closed};
 use crate::cli::Context;
 use crate::cli::exit::{Failure, Kind};
 use crate::cli::node::plural;
@@ -109,7 +109,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
         Some(file) => {
             write(args, &trace, file.file(), &stop)?.map_err(|cause| file.failed(cause))?
         }
-        None => match write(args, &trace, io::stdout(), &stop)? {
+        None => match write(args, &trace, stdout()?, &stop)? {
             Ok(bytes) => bytes,
             Err(cause) => return unless_closed(&cause),
         },

@@ -52,7 +52,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let mut live = Live::watch(&nodes, Ask::Coming, &wanted)?;
     let count = plural(nodes.len(), "node");
     context.screen.remark(&format!("following {count}; Ctrl-C ends it"));
-    let mut lines = Lines::new(context.format);
+    let mut lines = Lines::new(context.format)?;
     if let Err(cause) = follow(&mut live, &mut lines, &wanted, &stop, &mut context.screen) {
         return unless_closed(&cause);
     }

@@ -44,7 +44,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     if let Some(last) = args.last {
         trace.events.drain(..trace.events.len().saturating_sub(last));
     }
-    let mut lines = Lines::new(context.format);
+    let mut lines = Lines::new(context.format)?;
     let show = |lines: &mut Lines| {
         let events = trace.events.iter().take_while(|_| !stop.asked());
         for event in events {

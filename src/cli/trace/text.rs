@@ -3,7 +3,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use pangea_trace::export::operation_name;
@@ -11,6 +11,7 @@ use pangea_trace::{Event, EventData, NodeInfo, SpanKind, Value, flags};
 use serde_json::{Map, json};
 
 use crate::cli::exit::{Failure, printable};
+use crate::cli::say::{self, Stdout};
 use crate::cli::screen::Format;
 use crate::units;
 
@@ -27,8 +28,9 @@ const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 
 impl Lines {
     /// Lines of this format.
-    pub fn new(format: Format) -> Lines {
-        Lines { out: BufWriter::new(io::stdout()), format, day: None, count: 0 }
+    pub fn new(format: Format) -> Result<Lines, Failure> {
+        let out = stdout()?;
+        Ok(Lines { out: BufWriter::new(out), format, day: None, count: 0 })
     }
 
     /// Writes an event. People are told the day first, and when it changes.
@@ -63,6 +65,11 @@ impl Lines {
     pub fn count(&self) -> u64 {
         self.count
     }
+}
+
+/// Stdout, if it is there.
+pub fn stdout() -> Result<Stdout, Failure> {
+    say::stdout().map_err(|cause| Failure::file(format!("stdout cannot be written: {cause}")))
 }
 
 /// What a failure to write to stdout means: nothing if nobody reads on (`| head`).

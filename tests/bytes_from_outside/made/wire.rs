@@ -278,7 +278,7 @@ fn grants(all: &mut Vec<Made>) {
         let answer = RouteResponse { peers: vec![], grants: vec![grant], refusal: None };
         add(all, "route-answer", name, encoded(&answer));
     }
-    let refusal = Some(StoreRefusal::OverQuota { limit: 300 });
+    let refusal = Some(over_quota(300));
     let none = RouteResponse { peers: vec![], grants: vec![], refusal };
     add(all, "route-answer", "with-a-refusal", encoded(&none));
     let old = Grant { version: 2, ..issued(1, origin, locator(), expires) };
@@ -347,4 +347,9 @@ pub fn unproven(mut request: StoreRequest) -> StoreRequest {
 /// A get of that shard.
 pub fn get(key: ShardKey, first_group: u32) -> FetchRequest {
     FetchRequest::GetShard { key, first_group }
+}
+
+fn over_quota(bytes: u64) -> StoreRefusal {
+    let (used, limit, capacity) = (bytes, bytes, bytes);
+    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
 }

@@ -1,7 +1,7 @@
 //! What worlds are able to bring about, each of which enough of them must have seen.
 
 use pangea_trace::Kind;
-use pangea_wire::{AuthRefused, FetchRefusal, GrantRefused, StoreRefusal};
+use pangea_wire::{AuthRefused, FetchRefusal, GrantRefused, StoreRefusal, Whose};
 
 use crate::enemies::Script;
 use crate::world::fault_names;
@@ -43,7 +43,7 @@ impl Kinds {
 /// up instead), and grants of another version, object or origin, which all read the same in an event.
 fn refusals() -> Vec<String> {
     let store = [
-        StoreRefusal::OverQuota { limit: 0 },
+        StoreRefusal::OverQuota { whose: Whose::Peer, used: 0, limit: 0, capacity: 0 },
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Holder)),
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Locator)),
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Signature)),
@@ -51,7 +51,7 @@ fn refusals() -> Vec<String> {
         StoreRefusal::OverGrant { limit: 0 },
         StoreRefusal::RootMismatch,
         StoreRefusal::BadRequest,
-        StoreRefusal::Full,
+        StoreRefusal::Full { capacity: 0 },
         StoreRefusal::Busy,
         StoreRefusal::AlreadyHeldDifferent,
         StoreRefusal::Internal,

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pangea_base::{CoreId, PeerAddr, PeerId, Unreachable};
-use pangea_transport::{ConnId, KeepAlive};
+use pangea_transport::{ClosedReason, ConnId, KeepAlive};
 
 use super::Engine;
+use crate::ledger::Parting;
 use crate::limits::UNREACHABLE_TOLD_PER_SECOND_MAX;
 use crate::links::{Hearing, LinkState};
 use crate::message::{Message, Report};
@@ -86,11 +87,11 @@ impl Engine {
     }
 
     /// A connection is gone: all its streams are, and whoever waits for the peer hears of it.
-    pub(super) fn conn_closed(&mut self, conn: ConnId, why: String) {
+    pub(super) fn conn_closed(&mut self, conn: ConnId, reason: &ClosedReason) {
+        let why = reason.to_string();
         if self.conns.remove(&conn) {
             tracing::debug!(?conn, "a connection ended: {why}");
         }
-        self.serve.connection_closed(conn);
         let (shared, told) = (&mut self.shared, why.clone());
         let peer = shared.links.closed(&mut shared.transport, shared.now, conn, told);
         for owner in self.owners_of(conn) {
@@ -113,6 +114,11 @@ impl Engine {
                 }
             }
         }
+        let parting = match reason {
+            ClosedReason::Peer { .. } => Parting::Closed,
+            _ => Parting::Lost,
+        };
+        self.serve.connection_closed(&mut self.shared, conn, parting);
         if let Some(peer) = peer {
             self.link_changed(peer);
         }

@@ -4,7 +4,6 @@ mod fetch;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use pangea_base::{CoreId, PeerId, Prefix};
@@ -18,9 +17,10 @@ use pangea_wire::{
     StoreRefusal,
 };
 
+use crate::callers::Callers;
 use crate::clock::ClockHeard;
 use crate::holdings::{Delivery, Holdings};
-use crate::ledger::{LedgerAnswer, LedgerQuestion};
+use crate::ledger::{LedgerAnswer, LedgerQuestion, Parting};
 use crate::limits::{
     LEASE_MAX, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
     STREAM_PROGRESS_BYTES, STREAM_STALL,
@@ -50,6 +50,7 @@ pub(crate) struct Serve {
     pub(crate) holdings: Holdings,
     // Proofs that were already checked on a connection, so that each costs one signature only.
     proven: BTreeMap<ConnId, Vec<AuthChallenge>>,
+    callers: Callers,
     closing: bool,
     capacity: u64,
     pub(crate) served: u64,
@@ -64,7 +65,7 @@ struct Request {
     conn: ConnId,
     stream: StreamId,
     peer: PeerId,
-    from: IpAddr,
+    from: Prefix,
     reader: FrameReader,
     stage: Stage,
     out: Outgoing,
@@ -162,7 +163,7 @@ impl Serve {
             conn,
             stream,
             peer,
-            from: remote.ip(),
+            from: Prefix::of(remote.ip()),
             reader: FrameReader::new(),
             stage,
             out: Outgoing::default(),
@@ -189,8 +190,19 @@ impl Serve {
         self.end(shared, id, request::CANCELLED);
     }
 
-    pub(crate) fn connection_closed(&mut self, conn: ConnId) {
+    /// The ledger hears of it, if grants were asked for or used on it. Its requests have ended
+    /// before, so that nothing of it comes after.
+    pub(crate) fn connection_closed(
+        &mut self,
+        shared: &mut Shared,
+        conn: ConnId,
+        parting: Parting,
+    ) {
         self.proven.remove(&conn);
+        if let Some(caller) = self.callers.gone(conn) {
+            let question = LedgerQuestion::Gone { caller, parting };
+            shared.send(CoreId(0), Message::Ledger(0, question));
+        }
     }
 
     /// The ledger's answer to a request of this core.
@@ -314,7 +326,7 @@ impl Serve {
                 let capacity = self.capacity;
                 request.ping(shared, capacity)
             }
-            Stage::Message(Protocol::Route) => request.route(shared, id),
+            Stage::Message(Protocol::Route) => request.route(shared, &mut self.callers, id),
             Stage::Message(Protocol::Store) => {
                 return self.store_request(shared, id);
             }
@@ -472,16 +484,31 @@ impl Request {
         Ok(Some(()))
     }
 
-    fn route(&mut self, shared: &mut Shared, id: u64) -> Result<Option<()>, PeerSent> {
+    fn route(
+        &mut self,
+        shared: &mut Shared,
+        callers: &mut Callers,
+        id: u64,
+    ) -> Result<Option<()>, PeerSent> {
         let Some(asked) = self.reader.message::<RouteRequest>()? else { return Ok(None) };
-        let RouteRequest::FindRoutes { locator, bytes, lease_seconds, now } = asked;
+        let (locator, bytes, lease_seconds, now) = match asked {
+            RouteRequest::FindRoutes { locator, bytes, lease_seconds, now } => {
+                (locator, bytes, lease_seconds, now)
+            }
+            RouteRequest::Release { locator } => {
+                let question = LedgerQuestion::Release { origin: self.peer, locator };
+                shared.send(CoreId(0), Message::Ledger(id, question));
+                self.stage = Stage::Granting;
+                return Ok(Some(()));
+            }
+        };
         let heard = ClockHeard::Peer { peer: self.peer, from: self.from, theirs: now };
         shared.send(CoreId(0), Message::ClockHeard(heard));
         if let Some(refusal) = lease_refused(lease_seconds) {
             self.answer_route(shared, Vec::new(), Some(refusal));
             return Ok(Some(()));
         }
-        let (origin, from, caller) = (self.peer, Prefix::of(self.from), self.conn.number());
+        let (origin, from, caller) = (self.peer, self.from, callers.number(self.conn));
         let question = LedgerQuestion::Grant { origin, from, caller, locator, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         self.stage = Stage::Granting;

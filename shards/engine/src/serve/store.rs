@@ -16,16 +16,16 @@ use pangea_wire::{
 
 use super::{Next, PROVEN_MAX, Serve, Stage, lease_refused};
 use crate::holdings::{Asker, Delivery};
-use crate::grants::Nonce;
 use crate::ledger::{LedgerAnswer, LedgerQuestion};
 use crate::message::{HoldingAnswer, Message};
 use crate::request;
+use crate::room::{blob_room, shard_room};
 use crate::shared::Shared;
 
 /// A shard on its way to the disk.
 pub(super) struct ShardWriting {
     header: ShardHeader,
-    payer: Payer,
+    bill: Bill,
     body: PutBody,
     admission: Admission,
     write: Option<WriteId>,
@@ -68,17 +68,21 @@ pub(crate) struct Written {
     pub(crate) replaced: Option<Replaced>,
 }
 
-/// Who pays for a write: what its entry in the store says.
+/// What a write is charged, to whom, and under which grant. Owner and network are those of the
+/// entry in the store.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Payer {
-    grant: Nonce,
+pub(super) struct Bill {
+    grant: [u8; 16],
     owner: PeerId,
     from: Prefix,
+    spent: u64,
 }
 
-impl Payer {
-    fn owes(self, spent: u64) -> Bill {
-        Bill { payer: self, spent }
+impl Bill {
+    pub(super) fn settle(self, shared: &mut Shared, kept: u64) {
+        let Bill { grant, owner, from, spent } = self;
+        let question = LedgerQuestion::Settle { grant, owner, from, spent, kept };
+        shared.send(CoreId(0), Message::Ledger(0, question));
     }
 
     /// Something of the same owner made way for what was written.
@@ -87,21 +91,6 @@ impl Payer {
             let question = LedgerQuestion::Deleted { owner: self.owner, from: prefix, bytes };
             shared.send(CoreId(0), Message::Ledger(0, question));
         }
-    }
-}
-
-/// What a write has been charged, and to whom.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bill {
-    payer: Payer,
-    spent: u64,
-}
-
-impl Bill {
-    pub(super) fn settle(self, shared: &mut Shared, kept: u64) {
-        let Bill { payer: Payer { grant, owner, from }, spent } = self;
-        let question = LedgerQuestion::Settle { grant, owner, from, spent, kept };
-        shared.send(CoreId(0), Message::Ledger(0, question));
     }
 }
 
@@ -119,11 +108,11 @@ impl OrphanShard {
             return self.bill.settle(shared, 0);
         };
         self.bill.settle(shared, bytes);
-        self.bill.payer.gave_way(shared, replaced);
+        self.bill.gave_way(shared, replaced);
         if self.trailer != Some(StoreTrailer { root, length })
             && let Some(store) = &mut shared.store
         {
-            let _ = store.delete(Key::shard(self.bill.payer.owner, self.key));
+            let _ = store.delete(Key::shard(self.bill.owner, self.key));
         }
     }
 }
@@ -131,9 +120,8 @@ impl OrphanShard {
 /// A manifest or placement page on its way to the disk.
 pub(super) struct BlobWriting {
     key: BlobKey,
-    payer: Payer,
+    bill: Bill,
     body: BlobBody,
-    length: u64,
     hash: Option<Hash>,
     admission: Admission,
     submitted: Option<u64>,
@@ -144,8 +132,8 @@ pub(super) struct BlobWriting {
 /// What the ledger said of a write.
 enum Admission {
     Asked,
-    /// So many bytes are taken out of the grant.
-    Spent(u64),
+    /// What the bill says is taken out of the grant.
+    Spent,
     Refused(StoreRefusal),
     /// What was not kept was given back.
     Settled,
@@ -153,7 +141,7 @@ enum Admission {
 
 impl ShardWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, shard_disk_bytes(self.header.length_max));
+        self.admission.answered(answer);
     }
 
     pub(super) fn stored(&mut self, result: Result<Written, StoreRefusal>) {
@@ -180,13 +168,13 @@ impl ShardWriting {
                 store.abort(write);
             }
         }
-        self.admission.settle(shared, self.payer, 0);
+        self.admission.settle(shared, self.bill, 0);
     }
 }
 
 impl BlobWriting {
     pub(super) fn admitted(&mut self, answer: LedgerAnswer) {
-        self.admission.answered(answer, blob_disk_bytes(self.length));
+        self.admission.answered(answer);
     }
 
     pub(super) fn written(&mut self, answer: HoldingAnswer) {
@@ -206,14 +194,14 @@ impl BlobWriting {
     }
 
     fn abandon(&mut self, shared: &mut Shared) {
-        self.admission.settle(shared, self.payer, 0);
+        self.admission.settle(shared, self.bill, 0);
     }
 }
 
 impl Admission {
-    fn answered(&mut self, answer: LedgerAnswer, bytes: u64) {
+    fn answered(&mut self, answer: LedgerAnswer) {
         *self = match answer {
-            LedgerAnswer::Spent => Admission::Spent(bytes),
+            LedgerAnswer::Spent => Admission::Spent,
             LedgerAnswer::Refused(refusal) => Admission::Refused(refusal),
             LedgerAnswer::Granted(_) | LedgerAnswer::Released => {
                 Admission::Refused(StoreRefusal::Internal)
@@ -221,9 +209,9 @@ impl Admission {
         };
     }
 
-    fn settle(&mut self, shared: &mut Shared, payer: Payer, kept: u64) {
-        if let Admission::Spent(spent) = *self {
-            payer.owes(spent).settle(shared, kept);
+    fn settle(&mut self, shared: &mut Shared, bill: Bill, kept: u64) {
+        if let Admission::Spent = self {
+            bill.settle(shared, kept);
             *self = Admission::Settled;
         }
     }
@@ -235,26 +223,24 @@ impl Serve {
         match &mut request.stage {
             Stage::Shard(writing) => match (&writing.admission, writing.write) {
                 (Admission::Asked, _) => {
-                    let spent = shard_disk_bytes(writing.header.length_max);
-                    self.unpaid.insert(id, writing.payer.owes(spent));
+                    self.unpaid.insert(id, writing.bill);
                 }
-                (Admission::Spent(spent), Some(write))
+                (Admission::Spent, Some(write))
                     if writing.trailer.is_some() && writing.stored.is_none() =>
                 {
                     self.by_write.remove(&write);
                     let (key, trailer) = (writing.header.key, writing.trailer);
-                    let bill = writing.payer.owes(*spent);
+                    let bill = writing.bill;
                     self.orphans.insert(write, OrphanShard { key, trailer, bill });
                 }
                 _ => writing.abandon(shared, &mut self.by_write),
             },
             Stage::Blob(writing) => match (&writing.admission, writing.submitted) {
                 (Admission::Asked, _) => {
-                    let spent = blob_disk_bytes(writing.length);
-                    self.unpaid.insert(id, writing.payer.owes(spent));
+                    self.unpaid.insert(id, writing.bill);
                 }
-                (Admission::Spent(spent), Some(ticket)) => {
-                    self.orphan_blobs.insert(ticket, writing.payer.owes(*spent));
+                (Admission::Spent, Some(ticket)) => {
+                    self.orphan_blobs.insert(ticket, writing.bill);
                 }
                 _ => writing.abandon(shared),
             },
@@ -270,7 +256,7 @@ impl Serve {
             _ => (0, None),
         };
         bill.settle(shared, kept);
-        bill.payer.gave_way(shared, replaced);
+        bill.gave_way(shared, replaced);
     }
 
     /// The message of a store request: checked, and the ledger asked.
@@ -291,14 +277,13 @@ impl Serve {
         }
         let Some(request) = self.requests.get_mut(&id) else { return Next::Wait };
         let grant = Box::new(asked.auth().grant.clone());
-        let from = Prefix::of(request.from);
-        let payer = Payer { grant: grant.nonce, owner: request.peer, from };
-        let (stage, bytes) = match begin(asked, payer, shared.stamp()) {
-            Ok(begun) => begun,
+        let (owner, from, bytes) = (request.peer, request.from, room_for(&asked));
+        let bill = Bill { grant: grant.nonce, owner, from, spent: bytes };
+        let caller = self.callers.number(request.conn);
+        match begin(asked, bill, shared.stamp()) {
+            Ok(stage) => request.stage = stage,
             Err(sent) => return self.misbehaved(shared, id, &sent),
-        };
-        request.stage = stage;
-        let caller = request.conn.number();
+        }
         let question = LedgerQuestion::Spend { grant, from, caller, bytes };
         shared.send(CoreId(0), Message::Ledger(id, question));
         Next::Wait
@@ -348,7 +333,7 @@ impl Serve {
                 let refusal = *refusal;
                 return self.refuse(shared, id, refusal);
             }
-            Admission::Spent(_) | Admission::Settled => {}
+            Admission::Spent | Admission::Settled => {}
         }
         if writing.stored.is_some() {
             return self.shard_stored(shared, id);
@@ -395,7 +380,7 @@ impl Serve {
         };
         let meta = ShardMeta {
             owner: request.peer,
-            prefix: writing.payer.from,
+            prefix: writing.bill.from,
             code: writing.header.code,
             until: writing.lease.until,
             length_max: writing.header.length_max,
@@ -435,7 +420,7 @@ impl Serve {
         if trailer != (StoreTrailer { root, length }) || ends_early {
             return self.refuse_shard(shared, id, StoreRefusal::AlreadyHeldDifferent);
         }
-        writing.admission.settle(shared, writing.payer, 0);
+        writing.admission.settle(shared, writing.bill, 0);
         let Lease { from, until } = lease;
         let owner = request.peer;
         let receipt = Receipt::issue(&shared.identity, owner, key, root, length, from, until);
@@ -467,8 +452,8 @@ impl Serve {
         let (key, Lease { from, until }) = (writing.header.key, writing.lease);
         let (trailer, owner) = (writing.trailer, request.peer);
         if let Some(Ok(Written { bytes, replaced, .. })) = writing.stored {
-            writing.admission.settle(shared, writing.payer, bytes);
-            writing.payer.gave_way(shared, replaced);
+            writing.admission.settle(shared, writing.bill, bytes);
+            writing.bill.gave_way(shared, replaced);
         }
         match writing.stored.take() {
             Some(Ok(Written { root, length, .. }))
@@ -508,12 +493,12 @@ impl Serve {
                 let refusal = *refusal;
                 return self.refuse(shared, id, refusal);
             }
-            Admission::Spent(_) | Admission::Settled => {}
+            Admission::Spent | Admission::Settled => {}
         }
         match writing.written.take() {
             Some(Ok((kept, replaced))) => {
-                writing.admission.settle(shared, writing.payer, kept);
-                writing.payer.gave_way(shared, replaced);
+                writing.admission.settle(shared, writing.bill, kept);
+                writing.bill.gave_way(shared, replaced);
                 request.answer(&StoreResponse::BlobStored);
                 return Next::Again;
             }
@@ -544,7 +529,7 @@ impl Serve {
             return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
-        match store.put_blob(writing.key, request.peer, writing.payer.from, bytes, ticket) {
+        match store.put_blob(writing.key, request.peer, writing.bill.from, bytes, ticket) {
             Ok(()) => {
                 writing.submitted = Some(ticket);
                 Next::Wait
@@ -559,20 +544,28 @@ impl Serve {
     }
 }
 
-/// The first stage of a store request, and how many bytes of disk it takes at most.
+/// What a request's shard or page takes on disk at most.
+fn room_for(asked: &StoreRequest) -> u64 {
+    match asked {
+        StoreRequest::PutShard(header) => shard_room(header.length_max),
+        StoreRequest::PutManifest(header) => blob_room(header.length.into()),
+        StoreRequest::PutPlacement(header) => blob_room(header.length.into()),
+    }
+}
+
+/// The first stage of a store request.
 fn begin(
     asked: StoreRequest,
-    payer: Payer,
+    bill: Bill,
     now: UnixTime,
-) -> Result<(Stage, u64), pangea_wire::PeerSent> {
+) -> Result<Stage, pangea_wire::PeerSent> {
     let (key, length, limit, hash) = match asked {
         StoreRequest::PutShard(header) => {
-            let bytes = shard_disk_bytes(header.length_max);
             let until = now.after(Duration::from_secs(header.lease_seconds));
             let writing = ShardWriting {
                 body: PutBody::new(header.length_max),
                 lease: Lease { from: now, until },
-                payer,
+                bill,
                 header,
                 admission: Admission::Asked,
                 write: None,
@@ -581,7 +574,7 @@ fn begin(
                 stored: None,
                 held: None,
             };
-            return Ok((Stage::Shard(Box::new(writing)), bytes));
+            return Ok(Stage::Shard(Box::new(writing)));
         }
         StoreRequest::PutManifest(header) => {
             let kind = match header.page {
@@ -596,18 +589,16 @@ fn begin(
             (key, header.length, pangea_wire::limits::PAGE_BYTES_MAX, None)
         }
     };
-    let (announced, length) = (length, u64::from(length));
     let writing = BlobWriting {
         key,
-        payer,
-        body: BlobBody::new(announced, limit)?,
-        length,
+        bill,
+        body: BlobBody::new(length, limit)?,
         hash,
         admission: Admission::Asked,
         submitted: None,
         written: None,
     };
-    Ok((Stage::Blob(Box::new(writing)), blob_disk_bytes(length)))
+    Ok(Stage::Blob(Box::new(writing)))
 }
 
 /// The store's refusal in the words of the wire.

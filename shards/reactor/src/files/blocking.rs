@@ -31,16 +31,60 @@ impl OpenFile {
 
 /// An operation with names and numbers resolved.
 pub(crate) enum Work {
-    Open { path: PathBuf, mode: OpenMode },
+    Open { place: Place, mode: OpenMode },
     Read { file: Arc<OpenFile>, offset: u64, length: u32 },
     Write { file: Arc<OpenFile>, offset: u64, length: u32 },
     Sync { file: Arc<OpenFile> },
     Allocate { file: Arc<OpenFile>, length: u64 },
     Punch { file: Arc<OpenFile>, offset: u64, length: u64 },
     Close { file: Arc<OpenFile> },
-    Remove { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
-    List { path: PathBuf, directory: FileName },
+    Remove { place: Place },
+    Rename { from: Place, to: Place },
+    List { place: Place, directory: FileName },
+}
+
+/// A name below the data directory.
+pub(crate) struct Place {
+    root: Arc<Path>,
+    path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new(root: &Arc<Path>, name: &FileName) -> Place {
+        Place { root: root.clone(), path: root.join(name.as_str()) }
+    }
+
+    /// The path, if no part of it below the data directory is a symbolic link: whoever put one
+    /// there would have us write into a file of their choice. The data directory itself may be
+    /// named through one.
+    fn plain(&self) -> io::Result<&Path> {
+        for part in self.path.ancestors().take_while(|part| **part != *self.root) {
+            match fs::symlink_metadata(part) {
+                Ok(facts) if facts.is_symlink() => {
+                    return Err(self.refused(part, "is a symbolic link, and none is followed here"));
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(&self.path)
+    }
+
+    /// The same for a file to be opened, which is a regular one or not there yet: opening a pipe
+    /// could wait for ever.
+    fn regular(&self) -> io::Result<&Path> {
+        let path = self.plain()?;
+        match fs::symlink_metadata(path) {
+            Ok(facts) if facts.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(facts) if !facts.is_file() => Err(self.refused(path, "is not a regular file")),
+            _ => Ok(path),
+        }
+    }
+
+    fn refused(&self, part: &Path, why: &str) -> io::Error {
+        let name = part.strip_prefix(&self.root).unwrap_or(part);
+        io::Error::other(format!("'{}' {why}", name.display()))
+    }
 }
 
 /// What it gave.
@@ -52,7 +96,7 @@ pub(crate) enum Outcome {
 /// Does it.
 pub(crate) fn perform(work: Work, page: Option<&mut Page>) -> Result<Outcome, FileFault> {
     let value = match work {
-        Work::Open { path, mode } => return Ok(open(&path, mode)?),
+        Work::Open { place, mode } => return Ok(open(place.regular()?, mode)?),
         Work::Read { file, offset, length } => {
             let page = page.expect("a read brings a page");
             FileValue::Bytes(read(&file, page, offset, length)?)
@@ -69,19 +113,21 @@ pub(crate) fn perform(work: Work, page: Option<&mut Page>) -> Result<Outcome, Fi
             drop(file);
             FileValue::Done
         }
-        Work::Remove { path } => {
-            fs::remove_file(&path)?;
-            done(sync_parent(&path))?
+        Work::Remove { place } => {
+            let path = place.plain()?;
+            fs::remove_file(path)?;
+            done(sync_parent(path))?
         }
         Work::Rename { from, to } => {
-            fs::rename(&from, &to)?;
-            sync_parent(&to)?;
+            let (from, to) = (from.plain()?, to.plain()?);
+            fs::rename(from, to)?;
+            sync_parent(to)?;
             if from.parent() != to.parent() {
-                sync_parent(&from)?;
+                sync_parent(from)?;
             }
             FileValue::Done
         }
-        Work::List { path, directory } => FileValue::Names(list(&path, &directory)?),
+        Work::List { place, directory } => FileValue::Names(list(place.plain()?, &directory)?),
     };
     Ok(Outcome::Value(value))
 }
@@ -92,7 +138,7 @@ fn done(result: io::Result<()>) -> io::Result<FileValue> {
 
 fn open(path: &Path, mode: OpenMode) -> io::Result<Outcome> {
     let (file, wanted_direct) = match mode {
-        OpenMode::Read => (cached(File::open(path)?), false),
+        OpenMode::Read => (cached(options().read(true).open(path)?), false),
         OpenMode::Write => {
             let file = options().write(true).create(true).truncate(true).open(path)?;
             (cached(file), false)
@@ -106,19 +152,30 @@ fn open(path: &Path, mode: OpenMode) -> io::Result<Outcome> {
             other => (other?, true),
         },
     };
-    let facts = file.file.metadata()?;
-    if facts.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
-    Ok(Outcome::Opened { file, length: facts.len(), wanted_direct })
+    let length = file.file.metadata()?.len();
+    Ok(Outcome::Opened { file, length, wanted_direct })
 }
 
 fn cached(file: File) -> OpenFile {
     OpenFile { file, access: Access::Cached }
 }
 
-/// Options with which new files are for their owner only.
+/// Options with which new files are for their owner only, and no link is followed.
 fn options() -> OpenOptions {
+    options_and(0)
+}
+
+#[cfg(target_os = "linux")]
+fn options_and(flags: i32) -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | flags);
+    options
+}
+
+/// Elsewhere what [`Place::plain`] saw has to do.
+#[cfg(not(target_os = "linux"))]
+fn options_and(_flags: i32) -> OpenOptions {
     #[allow(unused_mut)]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -128,8 +185,7 @@ fn options() -> OpenOptions {
 
 #[cfg(target_os = "linux")]
 fn open_direct(path: &Path) -> io::Result<OpenFile> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let direct = options().read(true).write(true).custom_flags(libc::O_DIRECT).open(path);
+    let direct = options_and(libc::O_DIRECT).read(true).write(true).open(path);
     match direct {
         Ok(file) => {
             let fine = |(memory, offset): (u32, u32)| {

@@ -7,12 +7,13 @@ mod workers;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pangea_base::Page;
 use pangea_base::file::{FileDone, FileFault, FileId, FileName, FileOp, FileRequest, FileValue};
 
+use blocking::Place;
 pub(crate) use blocking::{Access, OpenFile, Outcome, Work};
 use table::FileTable;
 use workers::{Finished, Job, Workers};
@@ -25,7 +26,7 @@ pub const FILES_IN_FLIGHT_MAX: usize = 256;
 
 /// The open files of a driver, and its operations that are done by threads.
 pub(crate) struct Desk {
-    root: Option<PathBuf>,
+    root: Option<Arc<Path>>,
     table: FileTable,
     workers: Workers,
     /// Operations accepted and not yet handed back.
@@ -38,7 +39,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(root: Option<PathBuf>, threads_max: usize, bell: Arc<dyn Strike>) -> Desk {
         Desk {
-            root,
+            root: root.map(Arc::from),
             table: FileTable::new(),
             workers: Workers::new(threads_max, bell),
             in_flight: 0,
@@ -124,7 +125,7 @@ impl Desk {
             assert!(length as usize <= room, "a read or write brings a page that holds it");
         };
         Ok(match op {
-            FileOp::Open { name, mode } => Work::Open { path: self.path(&name)?, mode },
+            FileOp::Open { name, mode } => Work::Open { place: self.place(&name)?, mode },
             FileOp::Read { file, offset, length } => {
                 fits(length);
                 Work::Read { file: self.file(file)?, offset, length }
@@ -142,11 +143,11 @@ impl Desk {
             FileOp::Close { file } => {
                 Work::Close { file: self.table.remove(file).ok_or_else(not_open)? }
             }
-            FileOp::Remove { name } => Work::Remove { path: self.path(&name)? },
+            FileOp::Remove { name } => Work::Remove { place: self.place(&name)? },
             FileOp::Rename { from, to } => {
-                Work::Rename { from: self.path(&from)?, to: self.path(&to)? }
+                Work::Rename { from: self.place(&from)?, to: self.place(&to)? }
             }
-            FileOp::List { directory } => Work::List { path: self.path(&directory)?, directory },
+            FileOp::List { directory } => Work::List { place: self.place(&directory)?, directory },
         })
     }
 
@@ -154,9 +155,9 @@ impl Desk {
         self.table.get(id).ok_or_else(not_open)
     }
 
-    fn path(&self, name: &FileName) -> Result<PathBuf, FileFault> {
+    fn place(&self, name: &FileName) -> Result<Place, FileFault> {
         match &self.root {
-            Some(root) => Ok(root.join(name.as_str())),
+            Some(root) => Ok(Place::new(root, name)),
             None => Err(other(0, "this driver was opened without a data directory")),
         }
     }

@@ -179,7 +179,7 @@ impl Mio {
         if received > 0 {
             self.quiet.touched();
         }
-        count += received;
+        count += received + self.udp.tell_errors(sink);
         if self.buffers.ready_again() {
             sink(Event::SendReady);
             count += 1;

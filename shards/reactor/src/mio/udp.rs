@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use ::mio::event::Source;
 use ::mio::{Interest, Registry, Token};
+use pangea_base::canonical;
 use pangea_trace::Tracer;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::driver::DriverConfig;
+use crate::errors::Errors;
 use crate::event::{Ecn, Event, Stats, Transmit};
 use crate::portion::{Portion, ROUNDS_MAX};
-use crate::socket::{CoreSocket, Family, Receives, plain};
+use crate::socket::{CoreSocket, Family, Receives};
 
 /// Most bytes of one UDP message over IPv4: 65,535 less the IP and UDP headers.
 pub(crate) const SEND_BYTES_MAX: usize = 65_507;
@@ -39,6 +41,9 @@ pub(crate) struct Udp {
     /// How many messages the next batch may have.
     messages_next: usize,
     errors_in_a_row: u32,
+    errors: Errors,
+    /// The poller said that messages are in the error queue.
+    has_errors: bool,
     tracer: Tracer,
 }
 
@@ -55,6 +60,7 @@ impl Udp {
         let family = Family::of(&std)?;
         let state = UdpSocketState::new(UdpSockRef::from(&std))?;
         no_timestamps(&std);
+        let errors = Errors::new(config.unreached, &std, family)?;
         let buffers = usize::from(config.receive_buffers).min(BATCH_SIZE);
         let buffers = if core.receives == Receives::Yes { buffers } else { 0 };
         Ok(Udp {
@@ -68,6 +74,8 @@ impl Udp {
             memory: zeroed(buffers * RECEIVE_BYTES),
             messages_next: BATCH_SIZE,
             errors_in_a_row: 0,
+            errors,
+            has_errors: false,
             tracer: Tracer::none(),
         })
     }
@@ -107,6 +115,7 @@ impl Udp {
     }
 
     pub(crate) fn on_event(&mut self, event: &::mio::event::Event) {
+        self.has_errors |= event.is_error();
         self.readable |= self.receives == Receives::Yes
             && (event.is_readable() || event.is_error() || event.is_read_closed());
     }
@@ -137,6 +146,7 @@ impl Udp {
             Some(dst) => transmit.dst = dst,
             None => {
                 stats.send_errors += 1;
+                self.errors.no_family(transmit.dst);
                 return Some(contents);
             }
         }
@@ -161,12 +171,13 @@ impl Udp {
 
     /// False if the socket is full; `sent` says how far it got.
     fn push_out(
-        &self,
+        &mut self,
         transmit: Transmit,
         contents: &[u8],
         sent: &mut usize,
         stats: &mut Stats,
     ) -> bool {
+        let mut again = false;
         while *sent < contents.len() {
             let rest = &contents[*sent..];
             let segment = transmit.segment.map_or(rest.len(), usize::from);
@@ -193,12 +204,20 @@ impl Udp {
                 Err(_) if message.segment_size.is_some() && self.state.max_gso_segments() == 1 => {
                     continue;
                 }
+                Err(_) if self.errors.are_mixed() && !again => {
+                    again = true;
+                    stats.send_again += 1;
+                    self.take_errors();
+                    continue;
+                }
                 Err(error) => {
                     count_error(&error, stats);
                     let errno = error.raw_os_error().unwrap_or(0);
+                    self.errors.send_failed(transmit.dst, errno);
                     self.tracer.train_failed(&transmit.train, piece.len(), errno);
                 }
             }
+            again = false;
             *sent += piece.len();
         }
         true
@@ -212,6 +231,22 @@ impl Udp {
             }
             other => other,
         }
+    }
+
+    /// What waits in the error queue; true if there was anything.
+    fn take_errors(&mut self) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.errors.take(std::os::fd::AsFd::as_fd(&self.socket));
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+
+    /// Hands out what the system says of addresses; returns how many events that were.
+    pub(crate) fn tell_errors(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> usize {
+        if std::mem::take(&mut self.has_errors) {
+            self.take_errors();
+        }
+        self.errors.hand_out(sink)
     }
 
     /// Receives what there is, up to a limit; returns how many events that were.
@@ -262,7 +297,7 @@ impl Udp {
             stats.received_bytes += data.len() as u64;
             count += 1;
             sink(Event::Datagrams {
-                remote: plain(meta.addr),
+                remote: canonical(meta.addr),
                 local_ip: meta.dst_ip.map(|ip| ip.to_canonical()),
                 ecn: meta.ecn.and_then(|ecn| Ecn::from_bits(ecn as u8)),
                 stride: meta.stride.clamp(1, data.len()),
@@ -283,6 +318,10 @@ impl Udp {
             // What a peer's host says about an earlier datagram of ours is no fault of the socket.
             _ => {
                 stats.receive_errors += 1;
+                let errno = error.raw_os_error().unwrap_or(0);
+                if self.take_errors() || self.errors.is_about_another(errno) {
+                    return Ok(0);
+                }
                 self.errors_in_a_row += 1;
                 if self.errors_in_a_row > ERRORS_IN_A_ROW_MAX { Err(error) } else { Ok(0) }
             }

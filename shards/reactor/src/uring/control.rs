@@ -2,8 +2,9 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::cmsg::{HEADER, NAME_BYTES, WORD, array, next};
 use crate::event::Ecn;
 use crate::sys::UDP_GRO;
 
@@ -13,13 +14,6 @@ pub(super) const CONTROL_SEND_BYTES: usize = 96;
 /// Room for what we receive: source 40 (twice on a dual-stack socket), mark 24, stride 24, and a
 /// receive time of 32 should someone switch it on: what does not fit would be cut off silently.
 pub(super) const CONTROL_RECEIVE_BYTES: usize = 192;
-
-/// struct cmsghdr in the kernel: length (size_t), level, type.
-const WORD: usize = size_of::<usize>();
-const HEADER: usize = WORD + 8;
-
-/// Bytes of the larger socket address, sockaddr_in6.
-pub(super) const NAME_BYTES: usize = 28;
 
 /// What a received message says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,40 +53,8 @@ pub(super) fn read(mut control: &[u8]) -> Received {
     received
 }
 
-/// Level, type, data and what follows.
-fn next(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
-    let length = usize::from_ne_bytes(array(control, 0)?);
-    let level = i32::from_ne_bytes(array(control, WORD)?);
-    let kind = i32::from_ne_bytes(array(control, WORD.checked_add(4)?)?);
-    let data = control.get(HEADER..length)?;
-    let rest = control.get(length.checked_next_multiple_of(WORD)?..).unwrap_or(&[]);
-    Some((level, kind, data, rest))
-}
-
 fn int(data: &[u8]) -> Option<i32> {
     array(data, 0).map(i32::from_ne_bytes)
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
-/// The address in a received message's name field; `None` if it is no IP address.
-pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(array(name, 0)?);
-    let port = u16::from_be_bytes(array(name, 2)?);
-    match i32::from(family) {
-        libc::AF_INET => {
-            let ip = Ipv4Addr::from(array::<4>(name, 4)?);
-            Some(SocketAddrV4::new(ip, port).into())
-        }
-        libc::AF_INET6 => {
-            let ip = Ipv6Addr::from(array::<16>(name, 8)?);
-            let scope = u32::from_ne_bytes(array(name, 24)?);
-            Some(SocketAddrV6::new(ip, port, 0, scope).into())
-        }
-        _ => None,
-    }
 }
 
 /// A socket address as the kernel reads it, and its length.
@@ -182,6 +144,7 @@ impl<const N: usize> Writer<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmsg::read_name;
 
     #[test]
     fn names_read_back_as_written() {

@@ -235,7 +235,9 @@ mod tests {
     fn a_short_write_goes_on_and_one_that_stops_is_a_fault() {
         let write = |answers| result(Kind::Write, Access::Cached, answers);
         assert_eq!(write(&[5000, -libc::EINTR, 3192]), Ok(FileValue::Bytes(8192)));
-        assert_eq!(write(&[5000, -libc::ENOSPC]), Err(FileFault::NoSpace));
+        for full in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            assert_eq!(write(&[5000, -full]), Err(FileFault::NoSpace));
+        }
         assert!(write(&[5000, 0]).is_err());
         // Around the page cache it cannot go on from the middle of a block.
         assert!(result(Kind::Write, Access::Direct, &[5000]).is_err());

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use pangea_trace::Tracer;
 
 use crate::bell::Bell;
 use crate::driver::DriverConfig;
+use crate::errors::Errors;
 use crate::event::{Caps, Event, Park, Stats, Transmit};
 use crate::files::{Desk, FILES_IN_FLIGHT_MAX, Work};
 use crate::memory::{Quiet, SendBuffers};
@@ -87,6 +88,7 @@ pub(crate) struct Uring {
     bell_armed: Armed,
     bell: Arc<Bell<EventFd>>,
     socket: UdpSocket,
+    errors: Errors,
     buffers: SendBuffers,
     desk: Desk,
     spin: Duration,
@@ -104,6 +106,16 @@ pub(crate) struct Uring {
     errors_in_a_row: u32,
     broken: Option<io::Error>,
     quiet: Quiet,
+}
+
+/// What may fail to be had, and what is known of it.
+struct Parts {
+    ring: IoUring,
+    receive: Option<Receive>,
+    bell: EventFd,
+    family: Family,
+    socket: UdpSocket,
+    errors: Errors,
 }
 
 /// How the kernel is entered.
@@ -124,21 +136,16 @@ impl Uring {
         core: CoreSocket,
     ) -> Result<Uring, (String, CoreSocket)> {
         match Uring::make(config, &core) {
-            Ok((ring, receive, bell, family, socket)) => {
-                Ok(Uring::assemble(config, ring, receive, bell, family, socket))
-            }
+            Ok(parts) => Ok(Uring::assemble(config, parts)),
             Err(error) => Err((error.to_string(), core)),
         }
     }
 
-    #[allow(clippy::type_complexity)] // the parts, named where they are put together
-    fn make(
-        config: &DriverConfig,
-        core: &CoreSocket,
-    ) -> io::Result<(IoUring, Option<Receive>, EventFd, Family, UdpSocket)> {
+    fn make(config: &DriverConfig, core: &CoreSocket) -> io::Result<Parts> {
         let socket = core.socket.try_clone()?;
         let family = Family::of(&socket)?;
         prepare(&socket, family)?;
+        let errors = Errors::new(config.unreached, &socket, family)?;
         // One place for everything that can be in flight at once: neither queue ever overflows.
         let places = u32::from(config.send_slots) + FILES_IN_FLIGHT_MAX as u32 + 8;
         let completions = places + u32::from(config.receive_buffers_max);
@@ -150,17 +157,11 @@ impl Uring {
             }
             Receives::No => None,
         };
-        Ok((ring, receive, EventFd::new()?, family, socket))
+        Ok(Parts { ring, receive, bell: EventFd::new()?, family, socket, errors })
     }
 
-    fn assemble(
-        config: &DriverConfig,
-        ring: IoUring,
-        receive: Option<Receive>,
-        bell: EventFd,
-        family: Family,
-        socket: UdpSocket,
-    ) -> Uring {
+    fn assemble(config: &DriverConfig, parts: Parts) -> Uring {
+        let Parts { ring, receive, bell, family, socket, errors } = parts;
         let bell = Arc::new(Bell::new(bell));
         let desk = Desk::new(config.data_dir.clone(), FILE_THREADS_MAX, bell.clone());
         let receive_buffers = receive.as_ref().map_or(0, Receive::buffers);
@@ -174,6 +175,7 @@ impl Uring {
             bell_armed: Armed::No,
             bell,
             socket,
+            errors,
             buffers: SendBuffers::new(usize::from(config.send_slots)),
             desk,
             spin: config.spin,
@@ -218,7 +220,7 @@ impl Uring {
         self.quiet.touched();
         let socket = self.socket.as_raw_fd();
         let Some(slots) = &mut self.slots else { return };
-        let bytes = contents.len();
+        let (bytes, to) = (contents.len(), transmit.dst);
         match slots.start(transmit, contents, socket) {
             Ok((index, request)) => {
                 self.sends_new += 1;
@@ -231,6 +233,7 @@ impl Uring {
             }
             Err(contents) => {
                 self.stats.send_errors += 1;
+                self.errors.no_family(to);
                 self.buffers.give(contents);
             }
         }
@@ -383,6 +386,7 @@ impl Uring {
             sink(Event::File(done));
             count += 1;
         }
+        count += self.errors.hand_out(sink);
         if self.buffers.ready_again() {
             sink(Event::SendReady);
             count += 1;
@@ -437,6 +441,9 @@ impl Uring {
             Outcome::Nothing => 0,
             Outcome::Failed(errno) => {
                 self.stats.receive_errors += 1;
+                if self.errors.take(self.socket.as_fd()) || self.errors.is_about_another(errno) {
+                    return 0;
+                }
                 self.errors_in_a_row += 1;
                 if self.errors_in_a_row > ERRORS_IN_A_ROW_MAX {
                     self.broken = Some(io::Error::from_raw_os_error(errno));
@@ -449,7 +456,10 @@ impl Uring {
     fn complete_send(&mut self, index: u32, result: i32) {
         let socket = self.socket.as_raw_fd();
         let Some(slots) = &mut self.slots else { return };
-        match slots.complete(index, result, socket, &mut self.stats) {
+        if result < 0 {
+            self.errors.take(self.socket.as_fd());
+        }
+        match slots.complete(index, result, socket, &mut self.stats, &mut self.errors) {
             send::Next::Done(buffer) => self.buffers.give(buffer),
             send::Next::Submit(request) => {
                 self.sends_new += 1;

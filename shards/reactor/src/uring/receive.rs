@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{self, BufRingEntry, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use pangea_base::canonical;
 
-use super::control::{self, CONTROL_RECEIVE_BYTES, NAME_BYTES};
+use super::control::{self, CONTROL_RECEIVE_BYTES};
+use crate::cmsg::{NAME_BYTES, read_name};
 use crate::event::{Event, Stats};
-use crate::socket::plain;
 
 /// Bytes from one buffer to the next: the largest joined message (65,527 B of payload), the 16-byte
 /// header, name and control messages; a multiple of the system's page, so that memory goes back.
@@ -153,7 +154,7 @@ impl Receive {
             return Outcome::Nothing;
         };
         let data = message.payload_data();
-        let remote = control::read_name(message.name_data());
+        let remote = read_name(message.name_data());
         let (Some(remote), false) = (remote, message.is_payload_truncated()) else {
             stats.receive_errors += 1;
             return Outcome::Nothing;
@@ -165,7 +166,7 @@ impl Receive {
         stats.received += 1;
         stats.received_bytes += data.len() as u64;
         sink(Event::Datagrams {
-            remote: plain(remote),
+            remote: canonical(remote),
             local_ip: about.local_ip,
             ecn: about.ecn,
             stride: about.stride.unwrap_or(data.len()).clamp(1, data.len()),

@@ -5,7 +5,9 @@ use std::os::fd::RawFd;
 use io_uring::{opcode, squeue, types};
 use pangea_trace::Tracer;
 
-use super::control::{self, CONTROL_SEND_BYTES, NAME_BYTES};
+use super::control::{self, CONTROL_SEND_BYTES};
+use crate::cmsg::NAME_BYTES;
+use crate::errors::Errors;
 use crate::event::{Stats, Transmit};
 use crate::socket::Family;
 
@@ -32,6 +34,8 @@ struct Slot {
     transmit: Option<Transmit>,
     sent: usize,
     flying: usize,
+    // What is in flight was refused before: if it is once more, that is about itself.
+    again: bool,
 }
 
 #[repr(C, align(8))]
@@ -86,6 +90,7 @@ impl SendSlots {
         slot.contents = contents;
         slot.transmit = Some(transmit);
         slot.sent = 0;
+        slot.again = false;
         let (name, length) = control::write_name(transmit.dst);
         slot.name = name;
         slot.header.msg_namelen = length;
@@ -99,6 +104,7 @@ impl SendSlots {
         result: i32,
         socket: RawFd,
         stats: &mut Stats,
+        errors: &mut Errors,
     ) -> Next {
         let slot = &mut self.slots[index as usize];
         let transmit = slot.transmit.expect("a completion belongs to a slot in use");
@@ -109,6 +115,12 @@ impl SendSlots {
             self.segments_max = 1;
             return Next::Submit(slot.submit(transmit, socket, false));
         }
+        let is_over = result >= 0 || result == -libc::ECANCELED;
+        if !is_over && errors.are_mixed() && !std::mem::replace(&mut slot.again, true) {
+            stats.send_again += 1;
+            return Next::Submit(slot.submit(transmit, socket, segments_max > 1));
+        }
+        slot.again = false;
         match result {
             0.. => {
                 stats.sent += 1;
@@ -117,6 +129,7 @@ impl SendSlots {
             }
             _ => {
                 self.tracer.train_failed(&transmit.train, slot.flying, -result);
+                errors.send_failed(transmit.dst, -result);
                 if -result == libc::EMSGSIZE {
                     stats.send_too_long += 1;
                 } else {
@@ -159,6 +172,7 @@ impl Slot {
             transmit: None,
             sent: 0,
             flying: 0,
+            again: false,
         }
     }
 
@@ -187,6 +201,8 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Unreached;
+    use crate::event::Event;
 
     fn to() -> Transmit {
         Transmit {
@@ -198,12 +214,17 @@ mod tests {
         }
     }
 
+    fn errors(unreached: Unreached) -> Errors {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        Errors::new(unreached, &socket, Family::V4).unwrap()
+    }
+
     /// Plays the kernel: answers each submission of a 250-byte train, returns what was counted.
     fn play(slots: &mut SendSlots, answers: &[i32]) -> (Stats, Option<Vec<u8>>) {
         let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
-        let mut stats = Stats::default();
+        let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Ignored));
         for (i, &answer) in answers.iter().enumerate() {
-            match slots.complete(index, answer, 0, &mut stats) {
+            match slots.complete(index, answer, 0, &mut stats, &mut errors) {
                 Next::Done(buffer) => {
                     assert_eq!(i + 1, answers.len(), "ended early");
                     return (stats, Some(buffer));
@@ -233,8 +254,9 @@ mod tests {
         let mut slots = SendSlots::new(Family::V4, 1);
         let from = Transmit { src_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()), ..to() };
         let (index, _) = slots.start(from, vec![1; 250], 0).unwrap();
-        let mut stats = Stats::default();
-        assert!(matches!(slots.complete(index, -libc::EINVAL, 0, &mut stats), Next::Done(_)));
+        let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Ignored));
+        let next = slots.complete(index, -libc::EINVAL, 0, &mut stats, &mut errors);
+        assert!(matches!(next, Next::Done(_)));
         assert_eq!((slots.segments_max(), stats.send_errors), (SEGMENTS_MAX, 1));
         assert_eq!(stats.send_errno_last, libc::EINVAL);
     }
@@ -252,7 +274,35 @@ mod tests {
         let mut late = SendSlots::new(Family::V4, 1);
         let (index, _) = late.start(to(), vec![1; 250], 0).unwrap();
         late.segments_max = 1;
-        let next = late.complete(index, -libc::ECANCELED, 0, &mut Stats::default());
+        let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Told));
+        let next = late.complete(index, -libc::ECANCELED, 0, &mut stats, &mut errors);
         assert!(matches!(next, Next::Done(_)));
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_another_message_costs_this_one_nothing() {
+        let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Told));
+        let mut slots = SendSlots::new(Family::V4, 1);
+        let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
+        let refused = -libc::ECONNREFUSED;
+        let next = slots.complete(index, refused, 0, &mut stats, &mut errors);
+        assert!(matches!(next, Next::Submit(_)));
+        let next = slots.complete(index, 250, 0, &mut stats, &mut errors);
+        assert!(matches!(next, Next::Done(_)));
+        assert_eq!((stats.sent, stats.sent_bytes, stats.send_again), (1, 250, 1));
+        assert_eq!(errors.hand_out(&mut |_| {}), 0);
+        // Twice the same is about itself, and told.
+        let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
+        let lost = -libc::ENETUNREACH;
+        let next = slots.complete(index, lost, 0, &mut stats, &mut errors);
+        assert!(matches!(next, Next::Submit(_)));
+        let next = slots.complete(index, lost, 0, &mut stats, &mut errors);
+        assert!(matches!(next, Next::Done(_)));
+        let mut told = Vec::new();
+        errors.hand_out(&mut |event| match event {
+            Event::Unreachable { remote, .. } => told.push(remote),
+            _ => unreachable!("nothing else is collected"),
+        });
+        assert_eq!(told, [to().dst]);
     }
 }

@@ -24,6 +24,8 @@ on_both!(
     an_output_is_emptied_first,
     a_full_disk_is_a_fault_and_the_page_comes_back,
     a_denied_file_is_a_fault,
+    a_link_on_the_way_is_a_fault_with_words,
+    what_is_no_regular_file_is_a_fault_at_once,
     many_operations_at_once_all_end_and_one_more_is_refused,
     registered_pages_carry_the_same_bytes,
     the_direct_files_say_whether_they_are,
@@ -265,6 +267,73 @@ fn a_denied_file_is_a_fault(choice: DriverChoice) {
     for mode in [OpenMode::Read, OpenMode::DirectCreate, OpenMode::Write] {
         assert!(node.value(FileOp::Open { name: name("d"), mode }).is_err());
     }
+}
+
+/// What a fault says; the file it was about stays as it was.
+#[cfg(unix)]
+fn refused(node: &mut Node, op: FileOp) -> String {
+    match node.value(op.clone()) {
+        Err(FileFault::Other { text, .. }) => text,
+        other => panic!("{op:?}: {other:?}"),
+    }
+}
+
+#[cfg(unix)]
+const MODES: [OpenMode; 4] =
+    [OpenMode::Read, OpenMode::Direct, OpenMode::DirectCreate, OpenMode::Write];
+
+#[cfg(unix)]
+fn a_link_on_the_way_is_a_fault_with_words(choice: DriverChoice) {
+    use std::os::unix::fs::symlink;
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let victim = elsewhere.path().join("file");
+    std::fs::write(&victim, vec![7; 8192]).unwrap();
+    // The data directory itself may be named through a link.
+    let root = elsewhere.path().join("root");
+    symlink(dir.path(), &root).unwrap();
+    std::fs::create_dir(dir.path().join("store")).unwrap();
+    symlink(&victim, dir.path().join("store/file")).unwrap();
+    symlink(elsewhere.path().join("new"), dir.path().join("store/dangling")).unwrap();
+    symlink(elsewhere.path(), dir.path().join("store/p00")).unwrap();
+    let mut node = Node::in_dir(choice, &root);
+    for link in ["store/file", "store/dangling", "store/p00/file", "store/p00/deep/new"] {
+        for mode in MODES {
+            let words = refused(&mut node, FileOp::Open { name: name(link), mode });
+            assert!(words.contains("symbolic link") && words.contains("store/"), "{words}");
+        }
+        refused(&mut node, FileOp::Remove { name: name(link) });
+        let op = FileOp::Rename { from: name(link), to: name("store/other") };
+        refused(&mut node, op);
+    }
+    refused(&mut node, FileOp::List { directory: name("store/p00") });
+    let names = node.value(FileOp::List { directory: name("store") });
+    assert_eq!(names, Ok(FileValue::Names(Vec::new())));
+    assert_eq!(std::fs::read(&victim).unwrap(), vec![7; 8192]);
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 2);
+    create(&mut node, "store/p01/extent-1");
+}
+
+#[cfg(unix)]
+fn what_is_no_regular_file_is_a_fault_at_once(choice: DriverChoice) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let mut node = Node::in_dir(choice, dir.path());
+    for mode in MODES {
+        let words = refused(&mut node, FileOp::Open { name: name("pipe"), mode });
+        assert!(words.contains("not a regular file"), "{words}");
+    }
+}
+
+#[cfg(not(unix))]
+fn a_link_on_the_way_is_a_fault_with_words(_choice: DriverChoice) {
+    eprintln!("SKIPPED: links are made otherwise here");
+}
+
+#[cfg(not(unix))]
+fn what_is_no_regular_file_is_a_fault_at_once(_choice: DriverChoice) {
+    eprintln!("SKIPPED: no pipes with names here");
 }
 
 fn many_operations_at_once_all_end_and_one_more_is_refused(choice: DriverChoice) {

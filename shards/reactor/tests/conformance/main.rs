@@ -7,4 +7,6 @@ mod ports;
 mod support;
 #[cfg(target_os = "linux")]
 mod unprivileged;
+#[cfg(target_os = "linux")]
+mod unreachable;
 mod waiting;

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pangea_base::file::{FileDone, FileFault, FileId, FileName, FileOp, FileRequest, FileValue};
-use pangea_base::{Page, PagePool};
+use pangea_base::{Page, PagePool, Unreachable};
 use pangea_reactor::{
-    CoreSocket, Driver, DriverChoice, DriverConfig, Ecn, Event, Park, Steer, Transmit, bind,
+    CoreSocket, Driver, DriverChoice, DriverConfig, Ecn, Event, Park, Steer, Transmit, Unreached,
+    bind,
 };
 
 /// Longer than anything here takes; only a broken driver meets it.
@@ -57,6 +58,7 @@ pub struct Node {
     pub datagrams: Vec<Datagram>,
     pub batches: usize,
     pub files: Vec<FileDone>,
+    pub unreachable: Vec<(SocketAddr, Unreachable)>,
     pub send_ready: usize,
     pub woken: usize,
 }
@@ -68,6 +70,7 @@ pub fn config(choice: DriverChoice) -> DriverConfig {
         receive_buffers_max: 256,
         send_slots: 16,
         spin: Duration::ZERO,
+        unreached: Unreached::Told,
         data_dir: None,
     }
 }
@@ -96,13 +99,14 @@ impl Node {
             datagrams: Vec::new(),
             batches: 0,
             files: Vec::new(),
+            unreachable: Vec::new(),
             send_ready: 0,
             woken: 0,
         }
     }
 
     pub fn poll(&mut self, deadline: Option<Instant>, park: Park) {
-        let Node { driver, datagrams, batches, files, send_ready, woken, .. } = self;
+        let Node { driver, datagrams, batches, files, unreachable, send_ready, woken, .. } = self;
         let mut sink = |event: Event<'_>| match event {
             Event::Datagrams { remote, local_ip, ecn, stride, data } => {
                 *batches += 1;
@@ -111,6 +115,7 @@ impl Node {
                 }
             }
             Event::File(done) => files.push(done),
+            Event::Unreachable { remote, what } => unreachable.push((remote, what)),
             Event::SendReady => *send_ready += 1,
             Event::Woken => *woken += 1,
         };

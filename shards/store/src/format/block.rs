@@ -2,15 +2,17 @@
 
 use pangea_base::{Hash, Page};
 
-use super::VERSION;
 use super::cursor::Cursor;
 use super::entry::Entry;
 use super::header::{opened, sealed};
+use super::{VERSION, VERSION_OLD};
 use crate::limits::{BLOCK_BYTES, COMMIT_BLOCKS_MAX};
 
 const MAGIC: [u8; 8] = *b"PANGEAJB";
-const HEAD_BYTES: usize = 112;
+const HEAD_BYTES: usize = 120;
 const BLOCK: usize = BLOCK_BYTES as usize;
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 /// The most bytes of entries in one block.
 pub(crate) const BLOCK_BODY_MAX: usize = BLOCK_BYTES as usize - HEAD_BYTES;
@@ -55,6 +57,10 @@ pub(crate) struct Block {
     pub entries_before: u64,
     pub link: Hash,
     pub entries: Vec<Entry>,
+    /// Bytes that the file has at least.
+    pub reserved: u64,
+    /// It is of the version before this one.
+    pub old: bool,
 }
 
 /// What 4096 bytes of a journal are.
@@ -77,15 +83,24 @@ pub(crate) fn see(bytes: &[u8], place: Place, sequence: u64) -> Seen {
     read(bytes, place, sequence).unwrap_or(Seen::Bad)
 }
 
+/// Whether a file that begins like this may be a journal of ours that was not finished: its first
+/// sector was never written, or bears the mark.
+pub(crate) fn may_be_journal(bytes: &[u8]) -> bool {
+    let sector = bytes.get(..SECTOR_BYTES).unwrap_or(bytes);
+    let marked = sector.get(32..).is_some_and(|rest| rest.starts_with(&MAGIC));
+    marked || sector.iter().all(|byte| *byte == 0)
+}
+
 fn read(bytes: &[u8], place: Place, sequence: u64) -> Option<Seen> {
     let mut fields = Cursor::new(opened(bytes)?);
     if fields.array()? != MAGIC {
         return None;
     }
     let version = fields.u32()?;
-    if version != VERSION {
+    if version != VERSION && version != VERSION_OLD {
         return Some(Seen::OtherVersion(version));
     }
+    let old = version == VERSION_OLD;
     let partition = fields.u8()?;
     let kind = match fields.u8()? {
         1 => BlockKind::Snapshot,
@@ -111,19 +126,23 @@ fn read(bytes: &[u8], place: Place, sequence: u64) -> Option<Seen> {
     if !commit_fits {
         return None;
     }
+    let reserved = if old { 0 } else { fields.u64()? };
     let mut body = Cursor::new(fields.take(used)?);
     let mut entries = Vec::new();
     while !body.is_empty() {
-        entries.push(Entry::read(&mut body)?);
+        entries.push(if old { Entry::read_old(&mut body)? } else { Entry::read(&mut body)? });
     }
     let checksum = Hash(*bytes.first_chunk()?);
-    Some(Seen::Valid(Block { kind, checksum, commit_first, entries_before, link, entries }))
+    let block =
+        Block { kind, checksum, commit_first, entries_before, link, entries, reserved, old };
+    Some(Seen::Valid(block))
 }
 
 /// Packs entries into the blocks of one page.
 pub(crate) struct Packer {
     page: Page,
     chain: Chain,
+    reserved: u64,
     kind: BlockKind,
     commit_first: u64,
     // Blocks of the page that are sealed, and what is in the one that is open.
@@ -140,13 +159,13 @@ pub(crate) struct Packed {
 }
 
 impl Packer {
-    /// Begins a page of blocks that continue `chain`.
-    pub(crate) fn new(page: Page, chain: Chain, kind: BlockKind) -> Packer {
+    /// Begins a page of blocks that continue `chain`, in a file of `reserved` bytes at least.
+    pub(crate) fn new(page: Page, chain: Chain, kind: BlockKind, reserved: u64) -> Packer {
         let commit_first = match kind {
             BlockKind::Commit => chain.next_block,
             BlockKind::Snapshot | BlockKind::SnapshotEnd => 0,
         };
-        Packer { page, chain, kind, commit_first, blocks: 0, used: 0, count: 0 }
+        Packer { page, chain, reserved, kind, commit_first, blocks: 0, used: 0, count: 0 }
     }
 
     /// Adds an entry; false if the page has no room for it.
@@ -202,6 +221,7 @@ impl Packer {
             fields.put(&self.commit_first.to_le_bytes());
             fields.put(&chain.entries.to_le_bytes());
             fields.put(&chain.link.0);
+            fields.put(&self.reserved.to_le_bytes());
             fields.put(body);
         });
         let checksum = block.first_chunk().expect("a block begins with its checksum");
@@ -227,7 +247,7 @@ mod tests {
     fn packed(entries: usize) -> (Packed, usize) {
         let pool = PagePool::new(65536, 1);
         let chain = Chain { next_block: 5, ..Chain::start(PLACE) };
-        let mut packer = Packer::new(pool.take().unwrap(), chain, BlockKind::Commit);
+        let mut packer = Packer::new(pool.take().unwrap(), chain, BlockKind::Commit, 1 << 19);
         let mut bytes = [0; ENTRY_BYTES_MAX];
         let put = shard_put(1, vec![Run { extent: 0, start: 1, blocks: 1 }]);
         let length = put_bytes(&put, &mut bytes);
@@ -244,6 +264,7 @@ mod tests {
         for (sequence, bytes) in (5..).zip(packed.page.chunks(4096)) {
             let Seen::Valid(block) = see(bytes, PLACE, sequence) else { panic!("not valid") };
             assert_eq!((block.link, block.commit_first, block.entries_before), (link, 5, count));
+            assert_eq!((block.reserved, block.old), (1 << 19, false));
             link = block.checksum;
             count += block.entries.len() as u64;
             assert_eq!(see(bytes, PLACE, sequence + 1), Seen::Bad);
@@ -258,7 +279,7 @@ mod tests {
     fn a_page_takes_16_blocks_and_not_one_more() {
         let (packed, taken) = packed(10_000);
         assert_eq!(packed.bytes, 65536);
-        assert_eq!(taken, 16 * (BLOCK_BODY_MAX / 141));
+        assert_eq!(taken, 16 * (BLOCK_BODY_MAX / 149));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Journal entries.
 
 use pangea_base::{
-    ChunkNumber, Code, GROUP_BYTES, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime,
+    ChunkNumber, Code, GROUP_BYTES, Hash, Locator, PeerId, Prefix, ShardIndex, ShardKey, UnixTime,
     group_count,
 };
 
 use super::cursor::{Cursor, Fields};
-use crate::limits::{BLOB_BYTES_MAX, BLOCK_BYTES, PAGE_BLOCKS, RUNS_MAX, SHARD_BYTES_MAX};
+use crate::limits::{
+    BLOB_BYTES_MAX, BLOCK_BYTES, EXTENT_BLOCKS_MAX, EXTENT_NUMBER_MAX, PAGE_BLOCKS, RUNS_MAX,
+    SHARD_BYTES_MAX,
+};
 use crate::space::Run;
 use crate::types::{BlobKey, BlobKind, Key};
 
@@ -16,8 +19,11 @@ const SHARD_DELETED: u8 = 3;
 const BLOB_DELETED: u8 = 4;
 const CLOSED: u8 = 5;
 
+/// The mark of what was stored by a clock that was doubted.
+const DOUBTED: u8 = 1;
+
 /// The longest entry: a put with the most runs.
-pub(crate) const ENTRY_BYTES_MAX: usize = 160 + 12 * RUNS_MAX;
+pub(crate) const ENTRY_BYTES_MAX: usize = 168 + 12 * RUNS_MAX;
 const _: () = assert!(ENTRY_BYTES_MAX <= super::BLOCK_BODY_MAX);
 
 /// One thing that the journal says.
@@ -25,21 +31,50 @@ const _: () = assert!(ENTRY_BYTES_MAX <= super::BLOCK_BODY_MAX);
 pub(crate) enum Entry {
     Put(Put),
     Deleted(Key),
+    /// Of the version before: whoever owns it.
+    DeletedOf(Named),
     Closed,
+}
+
+/// A name without an owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Named {
+    Shard(ShardKey),
+    Blob(BlobKey),
+}
+
+impl Named {
+    pub(crate) fn by(self, owner: PeerId) -> Key {
+        match self {
+            Named::Shard(key) => Key::shard(owner, key),
+            Named::Blob(key) => Key::blob(owner, key),
+        }
+    }
+}
+
+impl Key {
+    pub(crate) fn named(&self) -> Named {
+        match self {
+            Key::Shard(shard) => Named::Shard(shard.key),
+            Key::Blob(blob) => Named::Blob(blob.key),
+        }
+    }
 }
 
 /// Something is held.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Put {
     pub key: Key,
-    pub owner: PeerId,
+    pub prefix: Prefix,
     /// `None` for blobs.
     pub code: Option<Code>,
     /// 0 for blobs.
-    pub lease: UnixTime,
+    pub until: UnixTime,
     /// 0 for shards.
     pub order: u64,
     pub stored: UnixTime,
+    /// `stored` was told by a clock that was doubted.
+    pub doubted: bool,
     pub root: Hash,
     pub length: u64,
     pub runs: Vec<Run>,
@@ -68,20 +103,20 @@ pub(crate) fn table_bytes(length: u64) -> u64 {
 pub(crate) fn put_bytes(put: &Put, out: &mut [u8]) -> usize {
     let mut fields = Fields::new(out);
     match put.key {
-        Key::Shard(key) => {
+        Key::Shard(_) => {
             let (k, m) = put.code.expect("a shard has a code").into();
-            fields.put(&[SHARD_PUT]);
-            put_shard_key(&mut fields, &key);
+            put_key(&mut fields, SHARD_PUT, &put.key);
             fields.put(&[k, m]);
-            fields.put(&put.lease.0.to_le_bytes());
+            fields.put(&put.until.0.to_le_bytes());
         }
-        Key::Blob(key) => {
-            fields.put(&[BLOB_PUT]);
-            put_blob_key(&mut fields, &key);
+        Key::Blob(_) => {
+            put_key(&mut fields, BLOB_PUT, &put.key);
             fields.put(&put.order.to_le_bytes());
         }
     }
-    fields.put(&put.owner.0);
+    fields.put(&[u8::from(put.prefix.0.is_some())]);
+    fields.put(&put.prefix.0.unwrap_or([0; 6]));
+    fields.put(&[if put.doubted { DOUBTED } else { 0 }]);
     fields.put(&put.stored.0.to_le_bytes());
     fields.put(&put.root.0);
     fields.put(&put.length.to_le_bytes());
@@ -97,65 +132,118 @@ pub(crate) fn put_bytes(put: &Put, out: &mut [u8]) -> usize {
 /// Writes a deletion; returns its length.
 pub(crate) fn delete_bytes(key: &Key, out: &mut [u8]) -> usize {
     let mut fields = Fields::new(out);
-    match key {
-        Key::Shard(key) => {
-            fields.put(&[SHARD_DELETED]);
-            put_shard_key(&mut fields, key);
-        }
-        Key::Blob(key) => {
-            fields.put(&[BLOB_DELETED]);
-            put_blob_key(&mut fields, key);
-        }
-    }
+    let kind = match key {
+        Key::Shard(_) => SHARD_DELETED,
+        Key::Blob(_) => BLOB_DELETED,
+    };
+    put_key(&mut fields, kind, key);
     fields.used()
 }
 
 /// The entry of a clean end.
 pub(crate) const CLOSED_BYTES: [u8; 1] = [CLOSED];
 
-fn put_shard_key(fields: &mut Fields<'_>, key: &ShardKey) {
-    fields.put(&key.locator.0);
-    fields.put(&key.chunk.0.to_le_bytes());
-    fields.put(&[key.index.0]);
-}
-
-fn put_blob_key(fields: &mut Fields<'_>, key: &BlobKey) {
-    fields.put(&key.locator.0);
-    fields.put(&[key.kind as u8]);
-    fields.put(&key.id.0);
+fn put_key(fields: &mut Fields<'_>, kind: u8, key: &Key) {
+    fields.put(&[kind]);
+    fields.put(&key.owner().0);
+    fields.put(&key.locator().0);
+    match key {
+        Key::Shard(shard) => {
+            fields.put(&shard.key.chunk.0.to_le_bytes());
+            fields.put(&[shard.key.index.0]);
+        }
+        Key::Blob(blob) => {
+            fields.put(&[blob.key.kind as u8]);
+            fields.put(&blob.key.id.0);
+        }
+    }
 }
 
 impl Entry {
     /// Reads the next entry; `None` if it is not one.
     pub(crate) fn read(fields: &mut Cursor<'_>) -> Option<Entry> {
-        match fields.u8()? {
+        let kind = fields.u8()?;
+        if kind == CLOSED {
+            return Some(Entry::Closed);
+        }
+        let owner = PeerId(fields.array()?);
+        match kind {
             SHARD_PUT => {
                 let key = shard_key(fields)?;
                 let code = Code::new(fields.u8()?, fields.u8()?)?;
-                let lease = UnixTime(fields.u64()?);
-                put(fields, Key::Shard(key), Some(code), lease, 0)
+                let until = UnixTime(fields.u64()?);
+                let given = Given { code: Some(code), until, order: 0, ..given(fields)? };
+                put(fields, Key::shard(owner, key), given)
             }
             BLOB_PUT => {
                 let key = blob_key(fields)?;
                 let order = fields.u64()?;
-                put(fields, Key::Blob(key), None, UnixTime(0), order)
+                let given = Given { order, ..given(fields)? };
+                put(fields, Key::blob(owner, key), given)
             }
-            SHARD_DELETED => Some(Entry::Deleted(Key::Shard(shard_key(fields)?))),
-            BLOB_DELETED => Some(Entry::Deleted(Key::Blob(blob_key(fields)?))),
+            SHARD_DELETED => Some(Entry::Deleted(Key::shard(owner, shard_key(fields)?))),
+            BLOB_DELETED => Some(Entry::Deleted(Key::blob(owner, blob_key(fields)?))),
+            _ => None,
+        }
+    }
+
+    /// Reads the next entry of the version before this one.
+    pub(crate) fn read_old(fields: &mut Cursor<'_>) -> Option<Entry> {
+        match fields.u8()? {
+            SHARD_PUT => {
+                let key = shard_key(fields)?;
+                let code = Code::new(fields.u8()?, fields.u8()?)?;
+                let until = UnixTime(fields.u64()?);
+                let owner = PeerId(fields.array()?);
+                let given = Given { code: Some(code), until, ..Given::default() };
+                put(fields, Key::shard(owner, key), given)
+            }
+            BLOB_PUT => {
+                let key = blob_key(fields)?;
+                let order = fields.u64()?;
+                let owner = PeerId(fields.array()?);
+                put(fields, Key::blob(owner, key), Given { order, ..Given::default() })
+            }
+            SHARD_DELETED => Some(Entry::DeletedOf(Named::Shard(shard_key(fields)?))),
+            BLOB_DELETED => Some(Entry::DeletedOf(Named::Blob(blob_key(fields)?))),
             CLOSED => Some(Entry::Closed),
             _ => None,
         }
     }
 }
 
-fn put(
-    fields: &mut Cursor<'_>,
-    key: Key,
+/// What a put says between its key and the time of storing.
+struct Given {
     code: Option<Code>,
-    lease: UnixTime,
+    until: UnixTime,
     order: u64,
-) -> Option<Entry> {
-    let owner = PeerId(fields.array()?);
+    prefix: Prefix,
+    doubted: bool,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        let prefix = Prefix(None);
+        Given { code: None, until: UnixTime(0), order: 0, prefix, doubted: false }
+    }
+}
+
+fn given(fields: &mut Cursor<'_>) -> Option<Given> {
+    let prefix = match (fields.u8()?, fields.array()?) {
+        (0, [0, 0, 0, 0, 0, 0]) => Prefix(None),
+        (1, network) => Prefix(Some(network)),
+        _ => return None,
+    };
+    let doubted = match fields.u8()? {
+        0 => false,
+        DOUBTED => true,
+        _ => return None,
+    };
+    Some(Given { prefix, doubted, ..Given::default() })
+}
+
+fn put(fields: &mut Cursor<'_>, key: Key, given: Given) -> Option<Entry> {
+    let Given { code, until, order, prefix, doubted } = given;
     let stored = UnixTime(fields.u64()?);
     let root = Hash(fields.array()?);
     let length = fields.u64()?;
@@ -172,15 +260,18 @@ fn put(
         runs.push(Run { extent: fields.u32()?, start: fields.u32()?, blocks: fields.u32()? });
     }
     runs_fit(&runs, blocks_for(&key, length)).then_some(())?;
-    Some(Entry::Put(Put { key, owner, code, lease, order, stored, root, length, runs }))
+    let put = Put { key, prefix, code, until, order, stored, doubted, root, length, runs };
+    Some(Entry::Put(put))
 }
 
 /// Whether the runs make up exactly that many blocks, and pages never straddle two of them.
 fn runs_fit(runs: &[Run], blocks: u32) -> bool {
     let whole = runs.iter().rev().skip(1).all(|run| run.blocks.is_multiple_of(PAGE_BLOCKS));
-    let sane = runs
-        .iter()
-        .all(|run| run.start > 0 && run.blocks > 0 && run.start.checked_add(run.blocks).is_some());
+    let sane = runs.iter().all(|run| {
+        let end = run.start.checked_add(run.blocks);
+        let within = end.is_some_and(|end| end <= EXTENT_BLOCKS_MAX);
+        run.start > 0 && run.blocks > 0 && within && run.extent <= EXTENT_NUMBER_MAX
+    });
     let sum = runs.iter().try_fold(0u32, |sum, run| sum.checked_add(run.blocks));
     whole && sane && sum == Some(blocks)
 }
@@ -212,12 +303,13 @@ pub(crate) mod tests {
             index: ShardIndex(9),
         };
         Put {
-            key: Key::Shard(key),
-            owner: PeerId([5; 32]),
+            key: Key::shard(PeerId([5; 32]), key),
+            prefix: Prefix(Some([4, 0, 0, 192, 0, 2])),
             code: Code::new(10, 4),
-            lease: UnixTime(99),
+            until: UnixTime(99),
             order: 0,
             stored: UnixTime(55),
+            doubted: false,
             root: Hash([3; 32]),
             length,
             runs,
@@ -248,6 +340,8 @@ pub(crate) mod tests {
             shard_put(1, vec![run(0, 1, 1)]),
             shard_put(16384, vec![run(4, 100, 4)]),
             shard_put(16385, vec![run(4, 100, 6)]),
+            shard_put(16385, vec![run(EXTENT_NUMBER_MAX, EXTENT_BLOCKS_MAX - 6, 6)]),
+            Put { prefix: Prefix(None), doubted: true, ..shard_put(0, vec![]) },
             shard_put(long, many),
         ] {
             assert_eq!(read_back(&put), Some(Entry::Put(put)));
@@ -255,14 +349,14 @@ pub(crate) mod tests {
         let id = Hash([8; 32]);
         let key = BlobKey { locator: Locator([1; 32]), kind: BlobKind::Placement, id };
         let blob = Put {
-            key: Key::Blob(key),
+            key: Key::blob(PeerId([6; 32]), key),
             code: None,
-            lease: UnixTime(0),
+            until: UnixTime(0),
             order: 12,
             ..shard_put(40_000, vec![run(1, 1, 10)])
         };
         assert_eq!(read_back(&blob), Some(Entry::Put(blob.clone())));
-        let mut bytes = [0; 128];
+        let mut bytes = [0; ENTRY_BYTES_MAX];
         let length = delete_bytes(&blob.key, &mut bytes);
         let entry = Entry::read(&mut Cursor::new(&bytes[..length]));
         assert_eq!(entry, Some(Entry::Deleted(blob.key)));
@@ -275,6 +369,8 @@ pub(crate) mod tests {
             (4096, vec![run(0, 0, 1)]),
             (4096, vec![run(0, 1, 2)]),
             (4096, vec![run(0, u32::MAX, 1)]),
+            (4096, vec![run(0, EXTENT_BLOCKS_MAX, 1)]),
+            (4096, vec![run(EXTENT_NUMBER_MAX + 1, 1, 1)]),
             (8192, vec![run(0, 1, 1), run(1, 1, 1)]),
             (0, vec![run(0, 1, 0)]),
         ] {
@@ -285,9 +381,13 @@ pub(crate) mod tests {
         for cut in 0..length {
             assert_eq!(Entry::read(&mut Cursor::new(&bytes[..cut])), None);
         }
-        bytes[38] = 0; // k
-        assert_eq!(Entry::read(&mut Cursor::new(&bytes[..length])), None);
-        bytes[38] = 10;
+        // k, the network's kind, a byte of a network that is none, the marks.
+        for (at, wrong, right) in [(70, 0, 10), (80, 2, 1), (80, 0, 1), (87, 2, 0)] {
+            bytes[at] = wrong;
+            assert_eq!(Entry::read(&mut Cursor::new(&bytes[..length])), None, "byte {at}");
+            bytes[at] = right;
+        }
+        assert!(Entry::read(&mut Cursor::new(&bytes[..length])).is_some());
         let at = length - 12 - 1 - 8;
         bytes[at..at + 8].copy_from_slice(&(SHARD_BYTES_MAX + 1).to_le_bytes());
         assert_eq!(Entry::read(&mut Cursor::new(&bytes[..length])), None);

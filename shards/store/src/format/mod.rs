@@ -4,15 +4,19 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod block;
+mod clock;
 mod cursor;
 mod entry;
 mod header;
 
-pub(crate) use block::{BLOCK_BODY_MAX, BlockKind, Chain, Packed, Packer, Place, Seen, see};
+pub(crate) use block::{BLOCK_BODY_MAX, Block, BlockKind, Chain, Packed, Packer, Place, Seen, may_be_journal, see};
+pub(crate) use clock::{ClockRecord, clock_block, clock_of};
 pub(crate) use entry::{
-    CLOSED_BYTES, ENTRY_BYTES_MAX, Entry, Put, blocks_for, delete_bytes, put_bytes,
+    CLOSED_BYTES, ENTRY_BYTES_MAX, Entry, Named, Put, blocks_for, delete_bytes, put_bytes,
 };
-pub(crate) use header::{Version, extent_block, extent_block_fits, version_block, version_of};
+pub(crate) use header::{Header, Written, Version, extent_block, extent_header, version_block, version_of};
 
-/// The version that this program reads and writes.
-pub(crate) const VERSION: u32 = 1;
+/// The version that this program writes.
+pub(crate) const VERSION: u32 = 2;
+/// The one before, which it reads too.
+pub(crate) const VERSION_OLD: u32 = 1;

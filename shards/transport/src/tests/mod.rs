@@ -1,5 +1,6 @@
 //! Scenarios between two transports, one clock and a network that follows from a seed.
 
+mod certificates;
 mod handshake;
 mod limits;
 mod messages;

@@ -54,7 +54,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     };
     let begins = ShardBegins { length: 1 << 20, root, first_group: 5 };
     let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease: LEASE };
-    let refusal = Some(StoreRefusal::OverQuota { limit: 300 });
+    let refusal = Some(over_quota(300));
     let routes =
         RouteResponse { peers: vec![peer_addr(1), peer_addr(2)], grants: vec![grant()], refusal };
     let mut seeds: Vec<Vec<u8>> = Vec::new();
@@ -341,4 +341,9 @@ pub fn stream_seeds() -> Vec<Vec<u8>> {
     seeds.push(with(1, &[&frame(&FetchResponse::Blob { length: 300 }), &bytes[..300]]));
     seeds.push(with(1, &[&frame(&FetchResponse::Refused(FetchRefusal::Busy))]));
     seeds
+}
+
+fn over_quota(bytes: u64) -> StoreRefusal {
+    let (used, limit, capacity) = (bytes, bytes, bytes);
+    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
 }

@@ -54,6 +54,7 @@ impl Real {
             receive_buffers_max: 2,
             send_slots: 1,
             spin: Duration::ZERO,
+            unreached: pangea_reactor::Unreached::Ignored,
             data_dir: Some(dir.to_path_buf()),
         };
         let driver = Driver::open(&config, socket).map_err(|why| why.to_string())?;

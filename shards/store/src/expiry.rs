@@ -1,0 +1,241 @@
+//! Deleting: when it is asked for, when something was over or without a manifest for a day, and when
+//! room is needed.
+
+use std::collections::BTreeMap;
+
+use pangea_base::{PeerId, UnixTime};
+
+use crate::format::Put;
+use crate::index::{BlobFound, Cursor, Found, disk_bytes};
+use crate::journal::{Deletion, Item};
+use crate::limits::{DELETES_MAX, EXPIRE_STEP_MAX, ORPHAN_SECONDS, OVER_SECONDS};
+use crate::store::Store;
+use crate::types::{Clock, DeleteRefused, Event, Expired, Key, MakeRoom, Why};
+
+/// What time decides, and where it stands.
+#[derive(Default)]
+pub(crate) struct Expiry {
+    /// The last time that was believed: what ends before it is over.
+    over_before: Option<UnixTime>,
+    /// When the clock began to be believed; `None` while it is doubted.
+    believed_since: Option<UnixTime>,
+    last: Option<Cursor>,
+    rooms: BTreeMap<u64, Room>,
+    next_room: u64,
+}
+
+/// Deletions of one `make_room`.
+struct Room {
+    token: u64,
+    left: usize,
+    bytes: u64,
+}
+
+/// What a `make_room` has begun.
+struct Begun {
+    room: u64,
+    wanted: u64,
+    bytes: u64,
+    count: usize,
+    looked_at: usize,
+}
+
+impl Begun {
+    fn enough(&self) -> bool {
+        self.bytes >= self.wanted || self.looked_at >= EXPIRE_STEP_MAX
+    }
+}
+
+impl Store {
+    /// Whether what ends then is over. While the clock is doubted nothing becomes it.
+    pub(crate) fn is_over(&self, until: UnixTime) -> bool {
+        self.expiry.over_before.is_some_and(|before| until <= before)
+    }
+
+    /// Whether all shards that its owner had with this blob are over.
+    pub(crate) fn is_blob_over(&self, found: &BlobFound) -> bool {
+        found.until.is_some_and(|until| self.is_over(until))
+    }
+
+    /// Deletes a shard or blob. It is gone at once; [`Event::Deleted`] follows when that is
+    /// durable and its space is given back.
+    pub fn delete(&mut self, key: Key) -> Result<(), DeleteRefused> {
+        self.delete_for(key, Why::Asked, None).map(|_| ())
+    }
+
+    fn delete_for(&mut self, key: Key, why: Why, room: Option<u64>) -> Result<u64, DeleteRefused> {
+        if !self.is_open() {
+            return Err(DeleteRefused::NotReady);
+        }
+        if self.poisoned.is_some() {
+            return Err(DeleteRefused::Poisoned);
+        }
+        if self.deleting.len() >= DELETES_MAX {
+            return Err(DeleteRefused::TooManyDeletes { limit: DELETES_MAX });
+        }
+        if self.forgetting.contains(&key) {
+            return Err(DeleteRefused::HeldTwice);
+        }
+        let partition = self.index.partition(&key).ok_or(DeleteRefused::NotHeld)?;
+        if self.writes.keys.contains(&key) {
+            // It makes way as soon as that is durable; its deletion must not come behind that.
+            return Err(DeleteRefused::BeingWritten);
+        }
+        let put = self.index.remove(&key).ok_or(DeleteRefused::NotHeld)?;
+        let bytes = disk_bytes(&put.runs);
+        self.deleting.insert(key);
+        self.enqueue(partition, Item::Delete(Deletion { put, why, room }));
+        Ok(bytes)
+    }
+
+    pub(crate) fn delete_is_durable(&mut self, partition: u8, deletion: Deletion) {
+        let Deletion { put, why, room } = deletion;
+        let Put { key, prefix, runs, until, .. } = put;
+        self.deleting.remove(&key);
+        let bytes = disk_bytes(&runs);
+        runs.into_iter().for_each(|run| self.release(partition, run));
+        let until = matches!(key, Key::Shard(_)).then_some(until);
+        self.events.push_back(Event::Deleted { key, prefix, bytes, why, until });
+        if let Some(room) = room {
+            self.room_has(room, bytes);
+        }
+    }
+
+    /// Takes the time and, if it is believed, looks for what is over by it: that is no longer seen.
+    /// What was over for 24 hours is deleted, and so are shards whose manifest did not come within
+    /// 24 hours, and blobs without a shard for as long. One step of a round; call it again soon
+    /// while `seen` is [`EXPIRE_STEP_MAX`].
+    pub fn expire(&mut self, clock: Clock) -> Expired {
+        self.clock = clock;
+        let mut done = Expired::default();
+        for part in self.partitions.values_mut() {
+            part.journal.stuck = false;
+        }
+        self.tight = false;
+        self.work = true;
+        let Clock::Believed(now) = clock else {
+            self.expiry.believed_since = None;
+            return done;
+        };
+        let since = *self.expiry.believed_since.get_or_insert(now);
+        self.expiry.over_before = Some(now);
+        while (done.seen as usize) < EXPIRE_STEP_MAX && self.deleting.len() < DELETES_MAX {
+            let Some(found) = self.index.after(self.expiry.last) else {
+                self.expiry.last = None;
+                break;
+            };
+            self.expiry.last = Some(found.cursor);
+            done.seen += 1;
+            if found.until <= now && self.index.note_over(&found) {
+                done.over += 1;
+            }
+            let Some(why) = found.is_to_go(now, since) else { continue };
+            if self.delete_for(found.key, why, None).is_ok() {
+                match found.key {
+                    Key::Shard(_) => done.shards += 1,
+                    Key::Blob(_) => done.blobs += 1,
+                }
+            }
+        }
+        done
+    }
+
+    /// Begins to delete until so many bytes are on their way: what is over, the oldest end first;
+    /// then, of one owner, what has no manifest root here, the oldest first. Each gives its
+    /// [`Event::Deleted`]; [`Event::RoomMade`] follows when all of it is durable.
+    pub fn make_room(&mut self, ask: MakeRoom) {
+        self.work = true;
+        let room = self.expiry.next_room;
+        self.expiry.next_room += 1;
+        let mut begun =
+            Begun { room, wanted: ask.bytes, bytes: 0, count: 0, looked_at: 0 };
+        if self.expiry.believed_since.is_some() {
+            self.make_room_of_over(ask.of.as_ref(), &mut begun);
+        }
+        if let Some(owner) = &ask.of {
+            self.make_room_of_orphans(owner, &ask, &mut begun);
+        }
+        match begun.count {
+            0 => self.events.push_back(Event::RoomMade { token: ask.token, bytes: 0 }),
+            left => {
+                let room = Room { token: ask.token, left, bytes: 0 };
+                self.expiry.rooms.insert(begun.room, room);
+            }
+        }
+    }
+
+    fn make_room_of_over(&mut self, of: Option<&PeerId>, begun: &mut Begun) {
+        let mut last = None;
+        while !begun.enough()
+            && let Some((until, place)) = self.index.over_after(of, last)
+        {
+            if !self.is_over(until) {
+                return;
+            }
+            last = Some((until, place));
+            self.make_room_of(self.index.key_of(&place), begun);
+        }
+    }
+
+    fn make_room_of_orphans(&mut self, owner: &PeerId, ask: &MakeRoom, begun: &mut Begun) {
+        let spared = |locator| ask.spare.contains(&locator);
+        let all = self.index.rootless(owner).filter(|(_, locator)| !spared(*locator));
+        let objects: Vec<u32> = all.take(EXPIRE_STEP_MAX).map(|(object, _)| object).collect();
+        for object in objects {
+            if begun.enough() {
+                return;
+            }
+            for key in self.index.keys_of(object, EXPIRE_STEP_MAX) {
+                if begun.enough() {
+                    return;
+                }
+                self.make_room_of(key, begun);
+            }
+        }
+    }
+
+    fn make_room_of(&mut self, key: Key, begun: &mut Begun) {
+        begun.looked_at += 1;
+        if let Ok(bytes) = self.delete_for(key, Why::Room, Some(begun.room)) {
+            begun.bytes += bytes;
+            begun.count += 1;
+        }
+    }
+
+    fn room_has(&mut self, number: u64, bytes: u64) {
+        let Some(room) = self.expiry.rooms.get_mut(&number) else { return };
+        room.left -= 1;
+        room.bytes += bytes;
+        if room.left == 0 {
+            let Room { token, bytes, .. } = *room;
+            self.expiry.rooms.remove(&number);
+            self.events.push_back(Event::RoomMade { token, bytes });
+        }
+    }
+
+    /// Answers those who wait for room that will not be made any more.
+    pub(crate) fn end_rooms(&mut self) {
+        for (_, Room { token, bytes, .. }) in std::mem::take(&mut self.expiry.rooms) {
+            self.events.push_back(Event::RoomMade { token, bytes });
+        }
+    }
+}
+
+impl Found {
+    /// Why it is to be deleted now, if so. The age of what a doubted clock told is counted from
+    /// when the clock began to be believed.
+    fn is_to_go(&self, now: UnixTime, believed_since: UnixTime) -> Option<Why> {
+        let stored = if self.doubted { believed_since } else { self.stored };
+        let old = stored.0.saturating_add(ORPHAN_SECONDS) <= now.0;
+        let was_over = self.until.0.saturating_add(OVER_SECONDS) <= now.0;
+        match self.key {
+            Key::Shard(_) if was_over => Some(Why::Over),
+            Key::Shard(_) if old && !self.rooted => Some(Why::Orphan),
+            Key::Blob(_) if old && !self.accompanied => {
+                let had_shards = self.until != UnixTime(0);
+                Some(if had_shards { Why::Over } else { Why::Orphan })
+            }
+            _ => None,
+        }
+    }
+}
