@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use pangea_base::{Entropy, Identity, Locator, PeerAddr, Secret, UnixTime};
-use pangea_transport::TransmitMeta;
+use pangea_transport::{CID_BYTES, TransmitMeta};
 
 use super::body::{Body, Enemy, Habits};
 use super::caller::Caller;
@@ -77,6 +77,14 @@ impl Gang {
     }
 }
 
+/// Whether a train is the first of a connection that somebody else begins: until it is answered its
+/// destination is an id of that one's own making, and longer than those that are given out.
+fn is_newcomer(data: &[u8]) -> bool {
+    const LENGTH_AT: usize = 5;
+    let is_long = data.first().is_some_and(|first| first & 0x80 != 0);
+    is_long && data.get(LENGTH_AT).is_some_and(|length| usize::from(*length) != CID_BYTES)
+}
+
 impl Actor for Gang {
     fn addr(&self) -> PeerAddr {
         self.members[0].addr()
@@ -107,7 +115,10 @@ impl Actor for Gang {
         stride: usize,
         data: &[u8],
     ) {
-        let seat = pangea_transport::owner(data, MEMBERS).map_or(0, |core| core.index());
+        let seat = match is_newcomer(data) {
+            true => 0,
+            false => pangea_transport::owner(data, MEMBERS).map_or(0, |core| core.index()),
+        };
         self.members[seat].datagrams(now, remote, ecn, stride, data);
     }
 

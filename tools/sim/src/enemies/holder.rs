@@ -404,11 +404,7 @@ fn store(
 /// Whether the peer may use the grant it shows, as an honest holder asks.
 fn prove(desk: &mut Desk<'_>, conn: ConnId, request: &StoreRequest) -> Result<(), StoreRefusal> {
     if desk.keep.is_full() {
-<<<<<<< HEAD
         return Err(StoreRefusal::Full { capacity: KEPT_MAX });
-=======
-        return Err(StoreRefusal::Full { capacity: 0 });
->>>>>>> b755c1b11e7ba95b60508ee68ebb319ed726ec64
     }
     let mut exporter = [0; 32];
     let exported = desk.body.transport.exporter(conn, AUTH_EXPORTER_LABEL, b"", &mut exporter);
