@@ -34,10 +34,8 @@ impl Clock {
         compiled("clock.c", &["-shared", "-fPIC", "-ldl"], &shim)?;
         let env = hard::tool("env").ok_or("there is no env")?.to_string_lossy().into_owned();
         let preload = format!("LD_PRELOAD={}", shim.display());
-        let clock = Clock {
-            dress: vec![env, preload, format!("CLOCK_STEP={}", step.display())],
-            step,
-        };
+        let clock =
+            Clock { dress: vec![env, preload, format!("CLOCK_STEP={}", step.display())], step };
         clock.set(0);
         Ok(clock)
     }

@@ -205,9 +205,7 @@ pub fn clock_seconds(clock: ClockDifference) -> i64 {
 
 /// Whose clock is how far from ours.
 pub fn clocks_json(clocks: &[(PeerId, ClockDifference)]) -> Value {
-    let one = |&(peer, clock): &(PeerId, ClockDifference)| {
-        json!({ "peer": peer.to_string(), "seconds": clock_seconds(clock) })
-    };
+    let one = |&(peer, clock): &(PeerId, ClockDifference)| json!({ "peer": peer.to_string(), "seconds": clock_seconds(clock) });
     clocks.iter().map(one).collect()
 }
 

@@ -52,6 +52,7 @@ impl Client {
             capacity_bytes: 0,
             accept: pangea_engine::Accept::Nobody,
             clock: pangea_engine::ClockTrust::Compared,
+            adopt: pangea_store::Adopt::Refuse,
             unit_bytes: config.memory_bytes / count * 2,
             segment_pages: SEGMENT_PAGES,
         };

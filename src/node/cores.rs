@@ -12,7 +12,7 @@ use pangea_engine::message::{Command, Message, Report};
 use pangea_engine::{Accept, ClockTrust, Engine, EngineConfig};
 use pangea_mesh::{Ends, Full};
 use pangea_reactor::{Bound, CoreSocket, Driver, DriverConfig, DriverKind, Unreached};
-use pangea_store::{Store, StoreConfig};
+use pangea_store::{Adopt, Store, StoreConfig};
 use pangea_trace::{Hop, Tracer};
 use pangea_transport::{Limits, TlsCrypto};
 
@@ -28,6 +28,7 @@ pub(crate) struct CoresSpec {
     pub(crate) capacity_bytes: u64,
     pub(crate) accept: Accept,
     pub(crate) clock: ClockTrust,
+    pub(crate) adopt: Adopt,
     /// Bytes of 16 KiB unit pages per core.
     pub(crate) unit_bytes: u64,
     /// 128 KiB plaintext pages per core.
@@ -247,6 +248,7 @@ struct Blueprint {
     capacity_bytes: u64,
     accept: Accept,
     clock: ClockTrust,
+    adopt: Adopt,
     unit_bytes: u64,
     segment_pages: u32,
     seed: [u8; 32],
@@ -283,6 +285,7 @@ impl Blueprint {
             capacity_bytes: spec.capacity_bytes,
             accept: spec.accept,
             clock: spec.clock,
+            adopt: spec.adopt,
             unit_bytes: spec.unit_bytes,
             segment_pages: spec.segment_pages,
             seed,
@@ -324,8 +327,9 @@ impl Blueprint {
             driver.register(&pages);
         }
         let store = self.data_dir.as_ref().map(|_| {
-            let config = StoreConfig::new(core, self.count, self.capacity_bytes, wall());
-            Store::new(config, pages)
+            let (node, capacity) = (self.identity.peer(), self.capacity_bytes);
+            let config = StoreConfig::new(core, self.count, node, capacity, wall());
+            Store::new(StoreConfig { adopt: self.adopt, ..config }, pages)
         });
         let gso = usize::from(driver.caps().max_gso_segments);
         let tracer = self.tracer(core);

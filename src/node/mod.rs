@@ -15,6 +15,7 @@ use pangea_base::{Identity, PeerAddr, PeerId};
 use pangea_engine::message::Report;
 pub use pangea_engine::{ClockStatus, ClockTrust, Doubt, FoundWhen, Offset};
 use pangea_reactor::{DriverChoice, DriverKind, Steer};
+pub use pangea_store::Adopt;
 
 pub(crate) use self::core::{Parcel, wall};
 use self::cores::{Cores, CoresSpec, Heard};
@@ -84,15 +85,6 @@ pub enum Accept {
     Listed,
     /// Nobody; what is there is still served.
     None,
-}
-
-/// What becomes of a store that another node filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adopt {
-    /// It is left alone, and the node does not start.
-    Refuse,
-    /// It is this node's from now on.
-    TakeOver,
 }
 
 /// How a node runs.
@@ -226,6 +218,7 @@ impl Node {
             capacity_bytes: config.capacity_bytes,
             accept,
             clock: config.clock,
+            adopt: config.adopt,
             unit_bytes: NODE_UNIT_BYTES,
             segment_pages: 1,
         })?;

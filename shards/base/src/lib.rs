@@ -15,7 +15,6 @@ mod keys;
 mod network;
 #[allow(unsafe_code)]
 mod page;
-mod prefix;
 mod sync;
 mod wake;
 #[cfg(loom)]
@@ -35,5 +34,4 @@ pub use ids::{
 pub use keys::{ContentKey, ReadKey, Secret, VerifyKey};
 pub use network::{CORES_MAX, Prefix};
 pub use page::{NoPage, PAGE_ALIGN, Page, PagePool, release_free_memory};
-pub use prefix::Prefix;
 pub use wake::Wake;

@@ -11,7 +11,6 @@ mod tests;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pangea_base::{PeerId, Prefix, UnixTime};
@@ -124,7 +123,7 @@ pub enum ClockHeard {
         /// Who.
         peer: PeerId,
         /// From where.
-        from: IpAddr,
+        from: Prefix,
         /// What it shows.
         theirs: UnixTime,
     },
@@ -420,14 +419,14 @@ impl Timekeeper {
         now: Instant,
         wall: UnixTime,
         peer: PeerId,
-        from: IpAddr,
+        from: Prefix,
         theirs: UnixTime,
     ) {
         let off = Offset::between(theirs, wall);
         if off.seconds() > AGREE_SECONDS && self.may_tell_of(now, peer) {
             self.tell(Telling::PeerDiffers { peer, off });
         }
-        let network = Prefix::of(from);
+        let network = from;
         // Callers from this machine have its clock.
         if network == Prefix(None) {
             return;

@@ -602,9 +602,7 @@ impl Engine {
                     tracing::warn!("the store was damaged: {found:?}");
                 }
                 let report = Report::Ready { shards: found.shards, bytes: found.bytes };
-                let owners = found.owners.into_iter();
-                let owners = owners.map(|(owner, bytes)| (owner, Prefix::default(), bytes));
-                let question = LedgerQuestion::Recovered(owners.collect());
+                let question = LedgerQuestion::Recovered(found.owners);
                 shared.send(CoreId(0), Message::Ledger(0, question));
                 shared.report(report);
             }
@@ -644,6 +642,10 @@ impl Engine {
                 let question = LedgerQuestion::Deleted { owner: key.owner(), from: prefix, bytes };
                 shared.send(CoreId(0), Message::Ledger(0, question));
             }
+            StoreEvent::RoomMade { token, bytes } => {
+                shared.send(CoreId(0), Message::RoomMade(token, bytes));
+            }
+            StoreEvent::Believed { .. } => {}
             StoreEvent::ExtentPoisoned { reason } => {
                 tracing::error!("a write to the store failed, an extent is closed: {reason}");
             }

@@ -84,8 +84,11 @@ enum Party {
 /// For how long a grant that is not remembered still holds, by the wall's clock: it is of an
 /// earlier run of this node, or was forgotten for want of room. `None`: it is over.
 pub(crate) fn remaining(grant: &Grant, wall: UnixTime) -> Option<Duration> {
-    let left = grant.expires.0.checked_sub(wall.0).filter(|left| *left > 0)?;
-    Some(Duration::from_secs(left).min(GRANT_LIFETIME))
+    if grant.is_over(wall) {
+        return None;
+    }
+    let ends = grant.issued.after(Duration::from_secs(grant.lifetime_seconds));
+    Some(Duration::from_secs(ends.0.saturating_sub(wall.0)).min(GRANT_LIFETIME))
 }
 
 #[derive(Debug)]

@@ -58,7 +58,11 @@ impl ShardIncoming {
                 self.body = Some(ShardBody::new(&begins, &self.expected)?);
                 self.next()
             }
-            Some(FetchResponse::Blob { .. } | FetchResponse::Stat { .. }) => Err(Lie::OtherAnswer),
+            Some(
+                FetchResponse::Blob { .. }
+                | FetchResponse::Placement { .. }
+                | FetchResponse::Stat { .. },
+            ) => Err(Lie::OtherAnswer),
         }
     }
 }

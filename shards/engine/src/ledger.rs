@@ -274,8 +274,8 @@ impl Ledger {
         let &Wish { origin, from, caller, locator, bytes, .. } = wish;
         self.room_for(origin, from, bytes)?;
         let nonce: Nonce = desk.entropy.array();
-        let void = desk.wall.after(GRANT_LIFETIME);
-        let grant = Grant::issue(desk.identity, origin, locator, bytes, void, nonce);
+        let (void, life) = (desk.wall.after(GRANT_LIFETIME), GRANT_LIFETIME.as_secs());
+        let grant = Grant::issue(desk.identity, origin, locator, bytes, desk.wall, life, nonce);
         let reservation = Reservation {
             owner: origin,
             from,
@@ -357,7 +357,7 @@ impl Ledger {
     /// What is remembered of a grant that still holds. One that was given in this run ends by the
     /// clock that never jumps; one of an earlier run by the wall's.
     fn known(&mut self, desk: &Desk<'_>, grant: &Grant) -> Result<Reservation, StoreRefusal> {
-        let over = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Expired));
+        let over = StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Over));
         if let Some(known) = self.grants.get(&grant.nonce) {
             return if known.ends > desk.now { Ok(known) } else { Err(over) };
         }

@@ -31,9 +31,7 @@ mod serve;
 mod shared;
 mod traced;
 
-pub use clock::{
-    ClockHeard, ClockStatus, ClockTrust, Doubt, FoundWhen, Offset, STEADY, Standing,
-};
+pub use clock::{ClockHeard, ClockStatus, ClockTrust, Doubt, FoundWhen, Offset, STEADY, Standing};
 pub use content::{ContentHash, ContentLeaves, LEAF_BYTES};
 pub use engine::{Engine, EngineConfig, Input};
 pub use figures::{EngineHeld, EngineStats};

@@ -26,7 +26,7 @@ pub(crate) fn blob_room(bytes: u64) -> u64 {
 pub(crate) fn make_room(store: Option<&mut Store>, wanted: MakeRoom, round: u64) -> Option<u64> {
     let Some(store) = store else { return Some(0) };
     let MakeRoom { bytes, of, spare } = wanted;
-    store.make_room(pangea_store::MakeRoom { bytes, of, spare, token: round });
+    store.make_room(pangea_store::MakeRoom { bytes, of, spare: spare.to_vec(), token: round });
     None
 }
 

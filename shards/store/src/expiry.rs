@@ -147,8 +147,7 @@ impl Store {
         self.work = true;
         let room = self.expiry.next_room;
         self.expiry.next_room += 1;
-        let mut begun =
-            Begun { room, wanted: ask.bytes, bytes: 0, count: 0, looked_at: 0 };
+        let mut begun = Begun { room, wanted: ask.bytes, bytes: 0, count: 0, looked_at: 0 };
         if self.expiry.believed_since.is_some() {
             self.make_room_of_over(ask.of.as_ref(), &mut begun);
         }

@@ -14,8 +14,7 @@ pub const EXTENT_USUAL_BYTES_MAX: u64 = 64 << 20;
 pub const EXTENT_BYTES_MIN: u64 = 128 << 10;
 /// The most blocks of an extent file: its header and the longest shard, in whole pages. What a file
 /// has beyond that is never used.
-pub const EXTENT_BLOCKS_MAX: u32 =
-    (1 + SHARD_BLOCKS_MAX).div_ceil(PAGE_BLOCKS) * PAGE_BLOCKS;
+pub const EXTENT_BLOCKS_MAX: u32 = (1 + SHARD_BLOCKS_MAX).div_ceil(PAGE_BLOCKS) * PAGE_BLOCKS;
 /// The highest number of an extent. Numbers are given out in turn, and again from 0.
 pub const EXTENT_NUMBER_MAX: u32 = (1 << 24) - 1;
 /// The highest generation of a journal.

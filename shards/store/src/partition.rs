@@ -556,7 +556,10 @@ impl Store {
                         return Err(OpenFailed::JournalLost { partition, extents });
                     }
                     (Header::Fits(Some(made)), Some(written)) if made > written => {
-                        return Err(OpenFailed::JournalCut { partition, why: Cut::Extent { extent } });
+                        return Err(OpenFailed::JournalCut {
+                            partition,
+                            why: Cut::Extent { extent },
+                        });
                     }
                     (Header::Fits(_) | Header::Unwritten, Some(_)) => {
                         scan.remove.push_back(names::extent(partition, extent));

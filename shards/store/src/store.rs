@@ -399,7 +399,10 @@ fn check(config: &StoreConfig, pages: &PagePool) {
     assert!(!config.partitions.is_empty(), "a core has a partition");
     assert!(config.partitions.iter().all(|p| *p < PARTITIONS), "there are {PARTITIONS} partitions");
     let extent = config.extent_bytes;
-    assert!((EXTENT_BYTES_MIN..=EXTENT_USUAL_BYTES_MAX).contains(&extent), "extents of {extent} bytes");
+    assert!(
+        (EXTENT_BYTES_MIN..=EXTENT_USUAL_BYTES_MAX).contains(&extent),
+        "extents of {extent} bytes"
+    );
     assert!(extent.is_multiple_of(page), "an extent is whole pages");
     assert!(config.shards_max <= SHARDS_MAX && config.blobs_max <= BLOBS_MAX, "the index's limits");
     let step = config.journal_step_bytes;

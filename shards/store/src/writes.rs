@@ -3,9 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pangea_base::{
-    Code, GROUP_BYTES, GroupHasher, GroupTable, Hash, Page, Prefix, UnixTime,
-};
+use pangea_base::{Code, GROUP_BYTES, GroupHasher, GroupTable, Hash, Page, Prefix, UnixTime};
 
 use crate::format::Put;
 use crate::index::disk_bytes;

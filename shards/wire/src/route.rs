@@ -28,11 +28,6 @@ pub enum RouteRequest {
         /// Of which object.
         locator: Locator,
     },
-    /// Whoever asks gives back what is reserved for it under this locator.
-    Release {
-        /// Of which object.
-        locator: Locator,
-    },
 }
 
 impl Message for RouteRequest {

@@ -66,7 +66,7 @@ impl Rig {
     /// A peer of this network says that its clock is so far ahead of ours.
     fn peer(&mut self, number: u8, network: u8, ahead: i64) {
         let theirs = UnixTime(self.wall.checked_add_signed(ahead).unwrap());
-        let from = IpAddr::V4(Ipv4Addr::new(10, 0, network, number));
+        let from = Prefix::of(IpAddr::V4(Ipv4Addr::new(10, 0, network, number)));
         let peer = PeerId([number; 32]);
         self.handle(Input::Heard(ClockHeard::Peer { peer, from, theirs }));
     }
@@ -247,7 +247,7 @@ fn peers_of_one_network_and_of_this_machine_do_not_end_a_doubt() {
     for number in 1..=200 {
         rig.peer(number, 1, 0);
         rig.peer(number, 2, 0);
-        let from = IpAddr::V4(Ipv4Addr::new(127, 0, number, 1));
+        let from = Prefix::of(IpAddr::V4(Ipv4Addr::new(127, 0, number, 1)));
         let theirs = UnixTime(rig.wall);
         let peer = PeerId([number; 32]);
         rig.handle(Input::Heard(ClockHeard::Peer { peer, from, theirs }));
@@ -396,7 +396,7 @@ fn a_peer_whose_clock_differs_is_told_of_once_an_hour_and_a_crowd_is_not() {
     for number in 0..2 * TOLD_MAX as u64 {
         let (mut id, theirs) = ([9; 32], UnixTime(0));
         id[..8].copy_from_slice(&number.to_le_bytes());
-        let from = IpAddr::from([10, 1, (number >> 8) as u8, number as u8]);
+        let from = Prefix::of(IpAddr::from([10, 1, (number >> 8) as u8, number as u8]));
         rig.handle(Input::Heard(ClockHeard::Peer { peer: PeerId(id), from, theirs }));
         assert!(rig.keeper.told.len() <= TOLD_MAX);
     }
@@ -442,7 +442,7 @@ fn no_number_that_a_clock_or_a_peer_can_show_makes_it_panic() {
     for wall in [0, 1, T0, u64::MAX - 1, u64::MAX] {
         for theirs in [0, T0, u64::MAX] {
             let mut rig = Rig::new(ClockTrust::Compared, Some(theirs), wall);
-            let from = IpAddr::from([10, 0, 0, 1]);
+            let from = Prefix::of(IpAddr::from([10, 0, 0, 1]));
             let (peer, theirs) = (PeerId([1; 32]), UnixTime(theirs));
             rig.handle(Input::Heard(ClockHeard::Peer { peer, from, theirs }));
             for next in [0, u64::MAX, T0] {

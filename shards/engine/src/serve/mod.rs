@@ -22,16 +22,16 @@ use crate::clock::ClockHeard;
 use crate::holdings::{Delivery, Holdings};
 use crate::ledger::{LedgerAnswer, LedgerQuestion, Parting};
 use crate::limits::{
-    LEASE_MAX, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX,
-    STREAM_PROGRESS_BYTES, STREAM_STALL,
+    LEASE_MAX, OWN_STALL, SERVED_STREAMS_MAX, SERVED_STREAMS_PER_PEER_MAX, STREAM_PROGRESS_BYTES,
+    STREAM_STALL,
 };
 use crate::message::Message;
 use crate::outgoing::{Outgoing, Pumped};
 use crate::request;
 use crate::shared::{Owner, Shared};
 use fetch::{Lookup, Sending};
-use store::{Bill, BlobWriting, OrphanShard, ShardWriting};
 pub(crate) use store::Written;
+use store::{Bill, BlobWriting, OrphanShard, ShardWriting};
 
 /// All requests that this core serves.
 #[derive(Default)]
@@ -525,12 +525,7 @@ impl Request {
         self.answer_route(shared, grants, refusal);
     }
 
-    fn answer_route(
-        &mut self,
-        shared: &Shared,
-        grants: Vec<Grant>,
-        refusal: Option<StoreRefusal>,
-    ) {
+    fn answer_route(&mut self, shared: &Shared, grants: Vec<Grant>, refusal: Option<StoreRefusal>) {
         if let Some(why) = &refusal {
             self.refused(shared, why);
         }

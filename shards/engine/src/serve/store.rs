@@ -157,11 +157,7 @@ impl ShardWriting {
     }
 
     /// The request ended: nothing half-written stays, nothing is paid for that is not kept.
-    fn abandon(
-        &mut self,
-        shared: &mut Shared,
-        by_write: &mut BTreeMap<WriteId, u64>,
-    ) {
+    fn abandon(&mut self, shared: &mut Shared, by_write: &mut BTreeMap<WriteId, u64>) {
         if let Some(write) = self.write.take() {
             by_write.remove(&write);
             if let (None, Some(store)) = (&self.stored, &mut shared.store) {
@@ -554,11 +550,7 @@ fn room_for(asked: &StoreRequest) -> u64 {
 }
 
 /// The first stage of a store request.
-fn begin(
-    asked: StoreRequest,
-    bill: Bill,
-    now: UnixTime,
-) -> Result<Stage, pangea_wire::PeerSent> {
+fn begin(asked: StoreRequest, bill: Bill, now: UnixTime) -> Result<Stage, pangea_wire::PeerSent> {
     let (key, length, limit, hash) = match asked {
         StoreRequest::PutShard(header) => {
             let until = now.after(Duration::from_secs(header.lease_seconds));

@@ -238,7 +238,9 @@ impl World {
     pub fn tell_unreachable(&mut self, from: SocketAddr, to: SocketAddr) {
         const ECONNREFUSED: i32 = 111;
         let now = self.now;
-        let Some(number) = self.nodes.iter().position(|n| n.addr == from && n.alive) else { return };
+        let Some(number) = self.nodes.iter().position(|n| n.addr == from && n.alive) else {
+            return;
+        };
         let (wall, node) = (self.wall(number), &mut self.nodes[number]);
         let at = self.chance.below(node.cores.len() as u64) as usize;
         let input = Input::Unreachable(to, Unreachable::System(ECONNREFUSED));

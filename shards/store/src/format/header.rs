@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn the_version_before_and_the_next_are_told_apart() {
         let mut block = vec![0; 4096];
-        for (version, expected) in [(1, Version::Old), (0, Version::Other(0)), (3, Version::Other(3))] {
+        for (version, expected) in
+            [(1, Version::Old), (0, Version::Other(0)), (3, Version::Other(3))]
+        {
             sealed(&mut block, |fields| {
                 fields.put(&VERSION_MAGIC);
                 fields.put(&u32::to_le_bytes(version));

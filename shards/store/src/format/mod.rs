@@ -9,12 +9,16 @@ mod cursor;
 mod entry;
 mod header;
 
-pub(crate) use block::{BLOCK_BODY_MAX, Block, BlockKind, Chain, Packed, Packer, Place, Seen, may_be_journal, see};
+pub(crate) use block::{
+    BLOCK_BODY_MAX, Block, BlockKind, Chain, Packed, Packer, Place, Seen, may_be_journal, see,
+};
 pub(crate) use clock::{ClockRecord, clock_block, clock_of};
 pub(crate) use entry::{
     CLOSED_BYTES, ENTRY_BYTES_MAX, Entry, Named, Put, blocks_for, delete_bytes, put_bytes,
 };
-pub(crate) use header::{Header, Written, Version, extent_block, extent_header, version_block, version_of};
+pub(crate) use header::{
+    Header, Version, Written, extent_block, extent_header, version_block, version_of,
+};
 
 /// The version that this program writes.
 pub(crate) const VERSION: u32 = 2;

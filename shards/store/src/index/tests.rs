@@ -63,11 +63,7 @@ fn a_locator_lists_its_own_shards_only_and_those_of_every_owner() {
     };
     let expected: Vec<u32> = (0..30).filter(|chunk| chunk % 3 == 1).collect();
     assert_eq!((of(1), of(2)), (expected.clone(), expected));
-    let key = ShardKey {
-        locator: Locator([1; 32]),
-        chunk: ChunkNumber(4),
-        index: ShardIndex(0),
-    };
+    let key = ShardKey { locator: Locator([1; 32]), chunk: ChunkNumber(4), index: ShardIndex(0) };
     assert_eq!(index.shards_named(key).count(), 2);
 }
 

@@ -128,6 +128,7 @@ impl Put {
             Ok(link) => link,
             Err(invalid) => return self.fail(PutError::Local(invalid.to_string())),
         };
+        let clocks = std::mem::take(&mut self.clocks).into_iter().collect();
         self.finish(Ok(PutOutcome {
             link,
             bytes: self.next_offset,
@@ -135,7 +136,7 @@ impl Put {
             code,
             holders: self.holders().into_iter().collect(),
             survives_losses: least - code.k(),
-            clocks: std::mem::take(&mut self.clocks).into_iter().collect(),
+            clocks,
         }));
     }
 }
