@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pangea_base::file::{FileDone, FileFault, FileId, FileOp, FileValue};
-use pangea_base::{Hash, Locator, Page, PagePool, PeerId, ShardKey};
+use pangea_base::{Hash, Locator, Page, PagePool, PeerId, Prefix, ShardKey};
 
 use crate::clock::ClockFile;
 use crate::expiry::Expiry;
@@ -167,6 +167,11 @@ impl Store {
     /// Bytes of disk that an owner's shards and blobs take; only what is acknowledged counts.
     pub fn owner_bytes(&self, owner: &PeerId) -> u64 {
         self.index.owner_bytes(owner)
+    }
+
+    /// What is held of each owner from each network, in bytes of disk.
+    pub fn accounts(&self) -> Vec<(PeerId, Prefix, u64)> {
+        self.index.accounts()
     }
 
     /// Bytes that a shard or blob takes on disk, if it is held.

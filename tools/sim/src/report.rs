@@ -7,8 +7,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::run::{Outcome, live};
+use crate::run::{Outcome, live, live_planted};
 use crate::world::log::KEPT;
+use crate::world::planted::Plant;
 
 /// What `pangea-sim run` is told.
 #[derive(clap::Args)]
@@ -38,6 +39,9 @@ pub struct ReplayOptions {
     /// How many of the last events are shown
     #[arg(long, default_value_t = KEPT)]
     events: usize,
+    /// A fault that is built in, to see how it is caught
+    #[arg(long, value_enum)]
+    planted: Option<Plant>,
 }
 
 /// What `pangea-sim soak` is told.
@@ -70,7 +74,7 @@ pub fn soak(options: &SoakOptions) -> ExitCode {
 /// Lives one world again.
 pub fn replay(options: &ReplayOptions) -> ExitCode {
     let begun = Instant::now();
-    let outcome = live(options.seed, options.events);
+    let outcome = live_planted(options.seed, options.events, options.planted);
     let mut totals = Totals::default();
     totals.add(&outcome);
     totals.wall = begun.elapsed();
@@ -171,6 +175,8 @@ impl Totals {
             ("plaintext bytes put and got", tally.bytes),
             ("bytes on the wire", outcome.sent),
             ("steps", tally.steps),
+            ("bytes freed behind ended leases", tally.freed),
+            ("machines of 17 to 128 cores", tally.large),
             ("worlds without law", u64::from(!outcome.is_lawful)),
         ];
         for (name, count) in sums {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::world::planted::Plant;
+use crate::world::survey::SURVEY;
 use crate::world::{Tally, World};
 
 /// Faults happen for so long.
@@ -17,6 +19,8 @@ const REST: Duration = Duration::from_secs(100);
 const LIVENESS: Duration = Duration::from_secs(600);
 /// Closing takes at most so long.
 const CLOSING: Duration = Duration::from_secs(10);
+/// What is over is freed a day later.
+const DAY_AND_MORE: Duration = Duration::from_secs(25 * 3600);
 
 /// What came of a seed.
 pub struct Outcome {
@@ -41,7 +45,12 @@ pub struct Outcome {
 /// Lives one world from its beginning to its end, or to the first thing that is wrong.
 /// The last `kept` events are shown if it fails.
 pub fn live(seed: u64, kept: usize) -> Outcome {
-    let mut world = World::new(seed, kept);
+    live_planted(seed, kept, None)
+}
+
+/// The same, with a fault built in.
+pub fn live_planted(seed: u64, kept: usize, plant: Option<Plant>) -> Outcome {
+    let mut world = World::new(seed, kept, plant);
     let lived = catch_unwind(AssertUnwindSafe(|| all_of(&mut world)));
     if let Err(panic) = lived {
         world.fail(format!("a panic: {}", text_of(&*panic)));
@@ -55,6 +64,11 @@ fn all_of(world: &mut World) {
     world.heal();
     run_until(world, SETTLE, "work goes on", World::is_idle);
     run_for(world, REST);
+    if world.weather.large > 0 {
+        world.survey();
+        run_until(world, SURVEY, "a core takes no shard", World::is_surveyed);
+        world.end_survey();
+    }
     world.read_all();
     run_until(world, LIVENESS, "an object is not read", World::is_idle);
     world.dismiss();
@@ -64,10 +78,28 @@ fn all_of(world: &mut World) {
     if world.failure.is_none() {
         world.check_quiet();
     }
+    if world.weather.idles {
+        idle_day(world);
+    }
     world.close();
     run_for(world, CLOSING);
     if world.failure.is_none() {
         world.check_closed();
+    }
+}
+
+/// Leases end, and what they were for is freed; what is kept for longer is read once more.
+fn idle_day(world: &mut World) {
+    world.evening();
+    run_for(world, REST);
+    world.stand_still(DAY_AND_MORE);
+    run_for(world, REST);
+    world.check_freed();
+    world.read_all();
+    run_until(world, LIVENESS, "after a day an object is not read", World::is_idle);
+    run_for(world, REST);
+    if world.failure.is_none() {
+        world.check_quiet();
     }
 }
 

@@ -28,19 +28,17 @@ enum Forgery {
     MoreBytes,
     MoreTime,
     Later,
-    Endless,
     OtherObject,
     OtherOrigin,
     OtherHolder,
     Proof,
 }
 
-const FORGERIES: [Forgery; 9] = [
+const FORGERIES: [Forgery; 8] = [
     Forgery::OwnSignature,
     Forgery::MoreBytes,
     Forgery::MoreTime,
     Forgery::Later,
-    Forgery::Endless,
     Forgery::OtherObject,
     Forgery::OtherOrigin,
     Forgery::OtherHolder,
@@ -59,7 +57,6 @@ impl Forgery {
             Forgery::MoreBytes => grant.bytes_max = u64::MAX,
             Forgery::MoreTime => grant.lifetime_seconds = GRANT_LIFETIME_MAX.as_secs(),
             Forgery::Later => grant.issued = scene.body.wall.after(Duration::from_secs(3600)),
-            Forgery::Endless => grant.lifetime_seconds = u64::MAX,
             Forgery::OtherObject => parcel.key.locator = Locator(scene.body.entropy.array()),
             Forgery::OtherOrigin => grant.origin = PeerId(scene.body.entropy.array()),
             Forgery::OtherHolder => {

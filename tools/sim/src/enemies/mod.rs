@@ -16,6 +16,7 @@ mod putters;
 mod slow;
 mod squatter;
 mod streams;
+mod surveyor;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -182,6 +183,16 @@ pub fn enemy(
         Script::Prober => make.caller(Habits::HONEST, probes::Prober::default()),
         Script::Closer => make.caller(Habits::HONEST, probes::Closer),
     }
+}
+
+/// Nobody's enemy: an honest caller for nodes of many cores.
+pub fn surveyor(
+    identity: Identity,
+    addr: SocketAddr,
+    entropy: Entropy,
+    now: Instant,
+) -> Box<dyn Actor> {
+    Maker { identity, addr, entropy, now }.caller(Habits::HONEST, surveyor::Surveyor)
 }
 
 /// What every enemy is made of.

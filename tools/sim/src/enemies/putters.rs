@@ -51,10 +51,6 @@ impl OverPutter {
                 parcel.lease_seconds = LEASE_SECONDS_MAX;
                 "leases without end asked for"
             }
-            5 => {
-                parcel.lease_seconds = LEASE_SECONDS_MAX + 1;
-                "leases beyond all limits asked for"
-            }
             _ => "honest puts",
         }
     }
@@ -71,7 +67,8 @@ impl OverPutter {
         let deed = OverPutter::spoil(way, &mut parcel);
         let wait = Move::Wait(Duration::from_millis(body.entropy.below(60)));
         match way {
-            0..=5 => vec![OverPutter::say(parcel, deed), Move::Hear],
+            0..=4 => vec![OverPutter::say(parcel, deed), Move::Hear],
+            5 => vec![lease_beyond(parcel), Move::Hear],
             6 => {
                 let shard = |index| {
                     let bytes = Bytes::from(vec![index; SHARD]);
@@ -133,6 +130,20 @@ impl OverPutter {
             }
         }
     }
+}
+
+/// A lease of one second more than there can be. By hand, because no honest code makes one: its
+/// number ends the header, in five bytes with the least ones first.
+fn lease_beyond(parcel: Parcel) -> Move {
+    const _: () = assert!(LEASE_SECONDS_MAX & 1 == 0 && LEASE_SECONDS_MAX >> 28 != 0);
+    Move::say(move |scene| {
+        scene.body.did("leases beyond all limits asked for");
+        let parcel = Parcel { lease_seconds: LEASE_SECONDS_MAX, ..parcel };
+        let mut words = parcel.words(scene);
+        let header = words.saying.pieces.get(1).map_or(0, Bytes::len);
+        words.saying.bend(1, header.saturating_sub(5));
+        words
+    })
 }
 
 /// A short unit, and more behind it.

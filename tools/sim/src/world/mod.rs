@@ -10,6 +10,8 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod origin;
+pub mod planted;
+pub mod survey;
 pub mod weather;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use log::Log;
 use machine::{Machine, Made};
 use network::{Network, Packet, Place, Train};
 use origin::{Origin, Work};
+use planted::{Plant, Planted};
 use weather::Weather;
 
 /// What went wrong, if something did: the first thing counts.
@@ -78,6 +81,14 @@ pub struct World {
     is_counting: bool,
     // Whose next receipt its power does not survive.
     armed: Option<Place>,
+    // The fault that is built in.
+    plant: Option<Plant>,
+    // Nobody's place is slow for a reason but squatters: how long a get may take is known.
+    only_squatters: bool,
+    // What every core of a large machine had when it was surveyed.
+    surveyed: survey::Before,
+    // Bytes that all nodes had when everybody stood still.
+    kept_before: u64,
 }
 
 /// What was done in a world.
@@ -92,17 +103,23 @@ pub struct Tally {
     pub restarts: u64,
     pub bytes: u64,
     pub steps: u64,
+    /// Bytes of disk that were freed when leases had ended.
+    pub freed: u64,
+    /// Machines with very many cores.
+    pub large: u64,
     /// Enemies that came, by the names of their scripts.
     pub enemies: BTreeMap<&'static str, u64>,
 }
 
 impl World {
-    /// The world of a seed, at its beginning; its last `kept` events are kept to be shown.
-    pub fn new(seed: u64, kept: usize) -> World {
+    /// The world of a seed, at its beginning; its last `kept` events are kept to be shown. With a
+    /// planted fault it is one in which that comes out.
+    pub fn new(seed: u64, kept: usize, plant: Option<Plant>) -> World {
         let mut key = *b"pangea world                    ";
         key[24..].copy_from_slice(&seed.to_le_bytes());
         let mut chance = Entropy::new(key);
         let weather = Weather::draw(&mut chance);
+        let weather = plant.into_iter().fold(weather, Weather::with);
         let now = Instant::now();
         let mut world = World {
             now,
@@ -128,9 +145,14 @@ impl World {
             to_count: Vec::new(),
             is_counting: false,
             armed: None,
+            plant,
+            only_squatters: true,
+            surveyed: survey::Before::new(),
+            kept_before: 0,
             chance,
             weather,
         };
+        world.tally.large = world.weather.large as u64;
         world.populate();
         world
     }
@@ -171,12 +193,14 @@ impl World {
         let clock = NodeClock::new(self.began, drift);
         let character = Character { micros: self.weather.disk_micros, ..Character::default() };
         let disk = NodeDisk::new(chance.split(), character);
-        let setup = self.weather.setup(chance, is_holder);
+        let setup = self.weather.setup(chance, place);
         let (name, addr) = match is_holder {
             true => (format!("holder {place}"), address(place as u8, 1)),
             false => (format!("origin {place}"), address(200 + place as u8, 1)),
         };
-        Machine::new(Made { name, place, addr, clock, disk, setup }, chance.split(), &mut self.log)
+        let planted = Planted::new(self.plant);
+        let made = Made { name, place, addr, clock, disk, setup, planted };
+        Machine::new(made, chance.split(), &mut self.log)
     }
 
     /// Scripts that the seed draws come along. In a lawful world those that cost a shard are no more
@@ -184,15 +208,19 @@ impl World {
     fn invite(&mut self, nodes: &[PeerAddr]) {
         let spare = self.weather.tolerance();
         let mut costly = self.weather.liars;
-        for number in 0..self.weather.enemies {
+        for number in 0..self.weather.enemies + usize::from(self.weather.squatter) {
             let place = self.machines.len() + self.visitors.len();
             let which = self.chance.below(enemies::Script::ALL.len() as u64) as usize;
-            let script = enemies::Script::ALL[which];
+            let script = match number == self.weather.enemies {
+                true => enemies::Script::Squatter,
+                false => enemies::Script::ALL[which],
+            };
             let costs = enemies::harm(script) != enemies::Harm::Nothing;
             if costs && self.weather.is_lawful && costly >= spare {
                 continue;
             }
             costly += usize::from(costs);
+            self.only_squatters &= script == enemies::Script::Squatter;
             let addr = address(100 + number as u8, 2);
             let seed = pangea_base::Secret::new(self.chance.array());
             let identity = pangea_base::Identity::from_seed(seed);
