@@ -17,6 +17,10 @@ use crate::client::PutOptions;
 use crate::node::{Accept, CoreOptions, Pinning};
 use crate::units::{Size, Span};
 
+mod peer_name;
+
+pub use peer_name::PeerName;
+
 /// Limits that a person meets. Those of the rooms are in the rooms.
 pub mod limits {
     use std::time::Duration;
@@ -116,7 +120,7 @@ fn invalid(key: &'static str, why: impl Into<String>) -> ConfigInvalid {
 pub struct Config {
     /// Known peers.
     #[serde(deserialize_with = "texts")]
-    pub peers: Vec<PeerAddr>,
+    pub peers: Vec<PeerName>,
     /// Threads and driver.
     pub cores: CoreSettings,
     /// A node's own.
@@ -138,11 +142,11 @@ impl Config {
     }
 
     /// The peers named by flags, then those of the file, each once.
-    pub fn peers_with(&self, flags: &[PeerAddr]) -> Result<Vec<PeerAddr>, ConfigInvalid> {
-        let mut peers: Vec<PeerAddr> = Vec::new();
+    pub fn peers_with(&self, flags: &[PeerName]) -> Result<Vec<PeerName>, ConfigInvalid> {
+        let mut peers: Vec<PeerName> = Vec::new();
         for peer in flags.iter().chain(&self.peers) {
             if !peers.contains(peer) {
-                peers.push(*peer);
+                peers.push(peer.clone());
             }
             if peers.len() > limits::PEERS_MAX {
                 return Err(invalid("peer", format!("at most {} peers", limits::PEERS_MAX)));

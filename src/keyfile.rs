@@ -149,7 +149,7 @@ fn make(path: &Path) -> Result<Identity, KeyFileRefused> {
     let mut file = output.file();
     file.write_all(&*text)
         .and_then(|()| file.write_all(b"\n"))
-        .map_err(|cause| OutputFailed::Io { path: path.to_path_buf(), cause })?;
+        .map_err(|cause| OutputFailed::of(path, cause))?;
     output.publish(name, Replace::Never)?;
     Ok(Identity::from_seed(Secret::new(*seed)))
 }

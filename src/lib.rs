@@ -10,9 +10,11 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod keyfile;
+pub mod names;
 pub mod node;
 pub mod output;
 mod private;
+mod reach;
 #[cfg(unix)]
 mod socket;
 #[cfg(feature = "trace")]

@@ -54,8 +54,11 @@ pub enum OutputFailed {
         /// The system's words.
         cause: io::Error,
     },
-    /// The disk, or the user's quota on it, is full.
-    #[error("the disk is full: '{}' was not written", .0.display())]
+    /// The disk, or the user's quota on it, is full, or files may not be so large.
+    #[error(
+        "there is no space left for '{}' on the disk, in your quota, or below the size that a \
+         file may have (ulimit -f); it was not written", .0.display()
+    )]
     Full(PathBuf),
     /// Anything else that the system said.
     #[error("'{}' cannot be written: {cause}", path.display())]
@@ -68,10 +71,12 @@ pub enum OutputFailed {
 }
 
 impl OutputFailed {
-    fn of(path: &Path, cause: io::Error) -> OutputFailed {
+    pub(crate) fn of(path: &Path, cause: io::Error) -> OutputFailed {
         let path = path.to_path_buf();
         match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputFailed::Full(path),
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => OutputFailed::Full(path),
             _ => OutputFailed::Io { path, cause },
         }
     }

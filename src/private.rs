@@ -89,6 +89,56 @@ pub(crate) fn no_link(path: &Path) -> Result<(), NotPrivate> {
     }
 }
 
+/// Fails if others could put something of theirs in the place of what we have in this directory,
+/// or have done so: of `names` none is a link, and where others may make files each is ours.
+pub(crate) fn check_directory(
+    directory: &Path,
+    facts: &Metadata,
+    mut names: impl Iterator<Item = PathBuf>,
+) -> Result<(), NotPrivate> {
+    let shared = is_shared(facts);
+    if !shared {
+        check(directory, facts)?;
+    }
+    names.try_for_each(|path| match fs::symlink_metadata(&path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(NotPrivate::io(&path, cause)),
+        Ok(facts) if facts.is_symlink() => Err(NotPrivate::Link(path)),
+        Ok(facts) if shared => check_made_by_us(&path, &facts),
+        Ok(_) => Ok(()),
+    })
+}
+
+/// Whether all may make files here and touch only their own, as in /tmp: a file system in memory
+/// begins like that.
+#[cfg(unix)]
+fn is_shared(facts: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&facts.uid());
+    ours && facts.mode() & 0o1000 != 0 && facts.mode() & 0o022 != 0
+}
+
+/// Not even root takes what another user may have put here.
+#[cfg(unix)]
+fn check_made_by_us(path: &Path, facts: &Metadata) -> Result<(), NotPrivate> {
+    use std::os::unix::fs::MetadataExt;
+    let (owner, us) = (facts.uid(), rustix::process::geteuid().as_raw());
+    match owner == us {
+        true => Ok(()),
+        false => Err(NotPrivate::NotOurs { path: path.to_path_buf(), owner, us }),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_shared(_facts: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn check_made_by_us(_path: &Path, _facts: &Metadata) -> Result<(), NotPrivate> {
+    Ok(())
+}
+
 /// Fails if others than us (and root, who may write everywhere) may write what has these facts.
 #[cfg(unix)]
 pub(crate) fn check(path: &Path, facts: &Metadata) -> Result<(), NotPrivate> {

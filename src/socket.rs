@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::private;
+
 /// Listens in the data directory, which the caller has locked: a socket that is there already was
 /// left by a node that is gone.
 pub(crate) fn listen(data: &Path, name: &str) -> io::Result<UnixListener> {
@@ -28,6 +30,7 @@ pub(crate) fn listen(data: &Path, name: &str) -> io::Result<UnixListener> {
 
 /// Connects to the node that listens there.
 pub(crate) fn connect(data: &Path, name: &str) -> io::Result<UnixStream> {
+    private::no_link(&data.join(name)).map_err(io::Error::other)?;
     with_short_path(data, name, |path| UnixStream::connect(path))
 }
 
@@ -67,8 +70,11 @@ pub(crate) fn refusal(kind: &str, message: &str) -> String {
     json!({ "error": { "kind": kind, "message": message } }).to_string()
 }
 
-/// A socket's path has 108 bytes at most, which many a directory's has not: the system is given
-/// the open directory instead.
+/// A socket's path with its end, everywhere on Linux.
+#[cfg(target_os = "linux")]
+const PATH_BYTES_MAX: usize = 108;
+
+/// A longer path goes through the open directory, which wants a /proc.
 #[cfg(target_os = "linux")]
 fn with_short_path<T>(
     data: &Path,
@@ -76,6 +82,10 @@ fn with_short_path<T>(
     open: impl FnOnce(&Path) -> io::Result<T>,
 ) -> io::Result<T> {
     use std::os::fd::AsRawFd;
+    let path = data.join(name);
+    if path.as_os_str().len() < PATH_BYTES_MAX {
+        return open(&path);
+    }
     let directory = std::fs::File::open(data)?;
     open(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name))
 }

@@ -98,8 +98,7 @@ impl RecordingFile {
             all.iter().try_for_each(|one| one.write(&mut to))?;
             to.flush()
         };
-        let path = PathBuf::from(&self.name);
-        write().map_err(|cause| OutputFailed::Io { path, cause })?;
+        write().map_err(|cause| OutputFailed::of(self.name.as_ref(), cause))?;
         self.output.publish(&self.name, self.replace)
     }
 }

@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn pangea(home: &TempDir, arguments: &[&str]) -> Command {
@@ -97,6 +97,7 @@ fn a_node_says_where_it_serves_answers_and_stops_in_order() {
         assert_eq!(status["id"], id);
         assert_eq!(status["addr"], ready["addr"]);
         assert_eq!(status["shards"], 0);
+        assert_eq!((&status["owners"], &status["other_owners"]), (&json!([]), &json!(0)));
         assert!(status["capacity_bytes"].as_u64().unwrap() >= 64 << 20);
         assert_eq!(run(&home, &["status", "--data", "n1"]).status.code(), Some(0));
 

@@ -61,6 +61,22 @@ const BANNED: [(&str, &str, &str); 8] = [
     ("thread_", "rng", "take pangea_base::Entropy as an argument"),
 ];
 
+/// The only place in the program that writes to stdout and stderr.
+const SAY: &str = "src/cli/say.rs";
+
+/// What writes there, or hands it out, and what to do instead: `print!` panics where nobody reads.
+const SAYING: [&str; 9] = [
+    "print!(",
+    "println!(",
+    "eprint!(",
+    "eprintln!(",
+    "io::stdout",
+    "io::stderr",
+    "stdio::",
+    "ProgressDrawTarget",
+    "Term::std",
+];
+
 /// What tells whose machine something was written on.
 const MACHINE_PATHS: [(&str, &str); 5] =
     [("/wo", "rk/"), ("/ro", "ot/"), ("/home/", "user"), (".py", "env"), ("/tmp/", "bash_jobs")];
@@ -247,6 +263,23 @@ fn banned_words_do_not_stay() {
 }
 
 #[test]
+fn one_place_writes_to_stdout_and_stderr() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for file in sources().iter().filter(|file| !file.is_test() && file.is_the_programs()) {
+        seen += 1;
+        for (at, line) in file.code_lines().iter().enumerate() {
+            let code = code_of(line);
+            for word in SAYING.iter().filter(|word| code.contains(*word)) {
+                wrong.push(format!("{}:{}: '{word}': {SAY} says things", file.name, at + 1));
+            }
+        }
+    }
+    assert!(seen > 100, "hardly anything was looked at: {seen}");
+    none(wrong, "writes to stdout or stderr");
+}
+
+#[test]
 fn nothing_tells_on_whose_machine_it_was_written() {
     let mut wrong = Vec::new();
     for name in files(&["rs", "md", "toml", "run", "c", "h"]) {
@@ -303,6 +336,14 @@ impl Source {
             matches!(*part, "tests" | "testing" | "tests.rs" | "sim.rs" | "model.rs")
                 || matches!(*part, "schedules.rs" | "standin.rs" | "actors.rs")
         })
+    }
+
+    /// Whether it is in the program `pangea`, but for the place that may say things.
+    fn is_the_programs(&self) -> bool {
+        let parts: Vec<&str> = self.name.split('/').collect();
+        let inside = parts[0] == "src" || parts[0] == "shards" && parts.get(2) == Some(&"src");
+        // Loops of a room's own, for its tests and measurements.
+        inside && self.name != SAY && !self.name.ends_with("/loops.rs")
     }
 
     fn is_sans_io(&self) -> bool {

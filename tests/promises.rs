@@ -9,6 +9,7 @@ mod common;
 mod hard;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -113,7 +114,8 @@ fn a_node_whose_clock_made_a_step_lets_nothing_go() {
     network.dress.clear();
     let original = network.random_file("file", 300_000);
     let link = network.put(&original, &["--lease", "30d"]).link(0);
-    assert_eq!(network.nodes[0].status()["clock"]["state"], "believed");
+    let believed = |network: &Network| network.nodes[0].status()["clock"]["state"] == "believed";
+    wait_until("its clock is believed", Duration::from_secs(20), || believed(&network));
     // While it runs, and across restarts; ahead and behind.
     for seconds in [3 * 365 * DAY, -3 * 365 * DAY] {
         clock.set(seconds);
@@ -133,7 +135,7 @@ fn a_node_whose_clock_made_a_step_lets_nothing_go() {
     network.nodes[0].kill();
     clock.set(0);
     network.nodes[0].restart(2).unwrap();
-    assert_eq!(network.nodes[0].status()["clock"]["state"], "believed");
+    wait_until("its clock is believed", Duration::from_secs(20), || believed(&network));
     assert_there(&network, &link, &original);
 }
 
@@ -201,6 +203,7 @@ fn a_node_is_full_when_its_capacity_is_used_on_whichever_core_puts_arrive() {
     let original = network.random_file("file", 50 << 20);
     for cores in [1, 2, 5] {
         network.nodes.clear();
+        let _ = fs::remove_dir_all(network.path("n0"));
         network.add(cores, &["--capacity", "64MiB", "--accept", "listed", "--allow", &me]);
         let put = network.put(&original, &["--no-compress"]);
         put.ok();
@@ -213,21 +216,22 @@ fn a_node_is_full_when_its_capacity_is_used_on_whichever_core_puts_arrive() {
 #[test]
 fn a_put_that_is_broken_off_costs_its_origin_nothing() {
     let mut network = Network::new(0);
-    // A share of 25.6 MiB: one such object fits it and two do not.
-    network.add(2, &["--capacity", "256MiB"]);
-    let original = network.random_file("file", 20 << 20);
+    // A share of 76.8 MiB: one such object fits it and two do not.
+    network.add(2, &["--capacity", "768MiB"]);
+    let original = network.random_file("file", 40 << 20);
     let peers = network.peers();
     for _ in 0..3 {
-        let mut arguments = vec!["put", original.to_str().unwrap(), "--no-compress"];
+        let mut arguments = vec!["put", "-", "--no-compress"];
         arguments.extend(peers.iter().map(String::as_str));
         let before = network.nodes[0].received_bytes();
-        let mut running = network.begin(&arguments, Stdio::null());
+        let mut running = network.begin(&arguments, Stdio::piped());
+        let mut stdin = running.process.take_stdin();
+        stdin.write_all(&fs::read(&original).unwrap()).unwrap();
         wait_until("it is under way", Duration::from_secs(20), || {
-            running.process.ended().is_some()
-                || network.nodes[0].received_bytes() > before + (2 << 20)
+            network.nodes[0].received_bytes() > before + (20 << 20)
         });
-        running.process.signal(Signal::KILL);
-        running.end();
+        running.process.signal(Signal::INT);
+        assert_eq!(running.end().code, Some(130));
     }
     let put = network.put(&original, &["--no-compress"]);
     assert_there(&network, &put.link(0), &original);

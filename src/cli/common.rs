@@ -4,18 +4,23 @@ use std::path::PathBuf;
 
 use pangea_base::{Identity, PeerAddr};
 use pangea_probe::{Hardware, Plan, Tried};
+use pangea_wire::Link;
 
+use super::Context;
 use super::exit::{Failure, Kind};
 use super::screen::Screen;
+use super::stop::Stop;
 use crate::client::{Client, ClientConfig};
-use crate::config::{Config, CoreSettings, CoresFor, memory};
+use crate::config::{Config, CoreSettings, CoresFor, PeerName, memory};
 use crate::keyfile;
+use crate::names::{self, Found};
 
 /// Flags of every command that talks to nodes.
 #[derive(clap::Args)]
 pub struct ClientArgs {
-    /// A node to talk to, PEERID@IP:PORT or /ip4/IP/udp/PORT/quic-v1/p2p/PEERID; repeatable, and
-    /// added to the peers of the configuration file
+    /// A node to talk to, PEERID@HOST:PORT (an address, or a name that the system looks up) or
+    /// /ip4/IP/udp/PORT/quic-v1/p2p/PEERID; repeatable, also with several addresses of one node, and
+    /// added to the peers of the configuration file. What is named here is tried first
     #[arg(
         long = "peer",
         value_name = "ADDR",
@@ -23,7 +28,7 @@ pub struct ClientArgs {
         value_delimiter = ',',
         hide_env_values = true
     )]
-    pub peers: Vec<PeerAddr>,
+    pub peers: Vec<PeerName>,
     /// Use an identity made for this once, instead of your own
     #[arg(long)]
     pub anonymous: bool,
@@ -32,6 +37,22 @@ pub struct ClientArgs {
     #[cfg(feature = "trace")]
     #[command(flatten)]
     pub trace: super::trace::TraceOut,
+}
+
+/// Whether there is anybody to ask beside the peers that are named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody.
+    None,
+    /// Those of the link.
+    InLink,
+}
+
+impl Others {
+    /// Those of this link, if it has any.
+    pub fn of(link: &Link) -> Others {
+        if link.hints().is_empty() { Others::None } else { Others::InLink }
+    }
 }
 
 impl ClientArgs {
@@ -44,6 +65,24 @@ impl ClientArgs {
         make_private_directory(&path)?;
         let (identity, _) = keyfile::load_or_make(&path)?;
         start_client(&self.cores.over(&config.cores), identity)
+    }
+
+    /// The peers that these flags and the file name, their names looked up. A name that is not found
+    /// is a warning, unless there is nobody else to ask.
+    pub fn look_up(
+        &self,
+        context: &mut Context,
+        stop: &Stop,
+        others: Others,
+    ) -> Result<Vec<PeerAddr>, Failure> {
+        let names = context.config.peers_with(&self.peers)?;
+        let Found { peers, failed } = names::look_up(&names, &|| !stop.asked());
+        stop.check()?;
+        if peers.is_empty() && !failed.is_empty() && others == Others::None {
+            return Err(Failure::new(Kind::TooFewHolders, failed.join("\n")));
+        }
+        failed.iter().for_each(|why| context.screen.warn(why));
+        Ok(peers)
     }
 
     /// One that only reads, which anybody may who has the link: your key is used if it is there,

@@ -12,10 +12,16 @@ use std::time::Duration;
 const REQUEST_BYTES_MAX: u64 = 256;
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// The longest line that a status has for one owner.
+const OWNER_BYTES_MAX: u64 = 256;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one who has connected may take to say what they want: they keep others waiting.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(
+    pangea_engine::limits::OWNERS_SHOWN_MAX as u64 * OWNER_BYTES_MAX < ANSWER_BYTES_MAX / 2
+);
 
 /// A question to the node's main thread, and where the answer goes.
 pub struct Question {

@@ -30,6 +30,7 @@ const VERSION_BYTES_MAX: u64 = 200;
 /// was cut off leaves.
 const UNMARKED_NAMES: [&str; 3] = ["identity.key", LOCK_FILE, "lost+found"];
 const LOCK_FILE: &str = "lock";
+const STORE: &str = "store";
 /// What is ours in a data directory, beside its store.
 const OUR_NAMES: [&str; 6] =
     [VERSION_FILE, LOCK_FILE, "identity.key", CONTROL_SOCKET, "trace.sock", PANIC_LOG];
@@ -54,12 +55,12 @@ impl DataDirectory {
         if !facts.is_dir() {
             return Err(Failure::file(format!("'{shown}' is a file, not a directory")));
         }
-        private::check(path, &facts)?;
-        OUR_NAMES.iter().try_for_each(|name| private::no_link(&path.join(name)))?;
+        let names = OUR_NAMES.iter().chain(&[STORE]).map(|name| path.join(name));
+        private::check_directory(path, &facts, names)?;
         // Before the lock file is made: a directory that is not ours gets no file of ours.
         let marked = check_version(path)?;
         let lock = lock(path)?;
-        let kept_bytes = private::check_below(&path.join("store"), DEPTH_MAX)?;
+        let kept_bytes = private::check_below(&path.join(STORE), DEPTH_MAX)?;
         if !marked {
             write_version(path)?;
         }
@@ -280,9 +281,9 @@ mod tests {
         let victim = elsewhere.path().join("victim");
         fs::write(&victim, "years of work").unwrap();
         for marked in [false, true] {
-            for name in OUR_NAMES.iter().chain(&["store"]) {
+            for name in OUR_NAMES.iter().chain(&[STORE]) {
                 let path = dir.path().join(name);
-                if path.exists() {
+                if path.exists() || (*name == STORE && !marked) {
                     continue;
                 }
                 symlink(&victim, &path).unwrap();
@@ -308,13 +309,38 @@ mod tests {
         let set = |mode| {
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
         };
-        for mode in [0o770, 0o707, 0o1777] {
+        for mode in [0o770, 0o707, 0o777] {
             set(mode);
             let refused = DataDirectory::open(dir.path()).err().unwrap();
             assert!(refused.message.contains("chmod go-w"), "{}", refused.message);
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
-        set(0o755);
+        for mode in [0o755, 0o700] {
+            set(mode);
+            DataDirectory::open(dir.path()).unwrap();
+        }
+    }
+
+    /// What a file system in memory is when it is mounted.
+    #[test]
+    #[cfg(unix)]
+    fn a_directory_in_which_each_touches_only_their_own_will_do_with_what_is_ours() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        DataDirectory::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join(STORE)).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED another user's store: only root can make one");
+            return;
+        }
+        for name in [VERSION_FILE, LOCK_FILE, STORE] {
+            chown(dir.path().join(name), Some(65534), None).unwrap();
+            let refused = DataDirectory::open(dir.path()).err().unwrap();
+            assert!(refused.message.contains("another user"), "{}", refused.message);
+            assert!(refused.message.contains(name), "{}", refused.message);
+            chown(dir.path().join(name), Some(0), None).unwrap();
+        }
         DataDirectory::open(dir.path()).unwrap();
     }
 }

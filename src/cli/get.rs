@@ -8,7 +8,7 @@ use pangea_wire::Label;
 use serde_json::json;
 
 use super::Context;
-use super::common::ClientArgs;
+use super::common::{ClientArgs, Others};
 use super::exit::Failure;
 use super::screen::{Screen, seconds, troubles_json};
 use super::stop::Stop;
@@ -51,13 +51,13 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let link = link::read(&args.link)?;
-    let peers = context.config.peers_with(&args.client.peers)?;
     let target = Target::prepare(args)?;
     if matches!(target, Target::Stdout) {
         context.screen.leave_stdout();
     }
     let sink = target.sink()?;
     let stop = Stop::on_signals()?;
+    let peers = args.client.look_up(context, &stop, Others::of(&link))?;
     #[cfg(feature = "trace")]
     let recording = args.client.trace.prepare()?;
     let mut client = args.client.start_reader(&context.config, &mut context.screen)?;

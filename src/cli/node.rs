@@ -1,10 +1,10 @@
 //! `pangea node`: holds shards for others until it is stopped.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pangea_base::{Identity, PeerAddr, PeerId};
+use pangea_base::{Identity, PeerId};
 use pangea_engine::STEADY;
 use pangea_reactor::DriverKind;
 use serde_json::{Value, json};
@@ -17,9 +17,12 @@ use super::exit::{Failure, Kind};
 use super::screen::seconds;
 use super::stop::Stop;
 use super::{panics, say};
-use crate::config::{AcceptSetting, CoreSettings, CoresFor, NodeSettings, default_capacity_bytes};
+use crate::config::{
+    AcceptSetting, CoreSettings, CoresFor, NodeSettings, PeerName, default_capacity_bytes,
+};
 use crate::keyfile::{self, KeyFileRefused};
-use crate::node::{Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Ready, Status};
+use crate::node::{Adopt, ClockStatus, ClockTrust, Node, NodeConfig, Owner, Owners, Ready, Status};
+use crate::reach::reachable;
 use crate::units;
 
 const HELP: &str = concat!(
@@ -51,7 +54,7 @@ pub struct Args {
         value_delimiter = ',',
         hide_env_values = true
     )]
-    peers: Vec<PeerAddr>,
+    peers: Vec<PeerName>,
     /// Believe the machine's clock at this start, although it differs by a day or more from what was
     /// written down; for when 'pangea status' says that it is doubted, and you know that it is right
     #[arg(long)]
@@ -76,7 +79,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let cores = args.cores.over(&context.config.cores);
     let machine = Machine::plan(&cores)?;
     machine.plan.notes.iter().for_each(|note| context.screen.remark(note));
-    let mut peers = context.config.peers_with(&args.peers)?;
+    // A node is called and calls nobody: of these it needs the keys only.
+    let named = context.config.peers_with(&args.peers)?;
+    let mut peers: Vec<PeerId> = named.iter().map(PeerName::peer).collect();
     let accept = settings.accept.unwrap_or(AcceptSetting::Any);
     if accept == AcceptSetting::Listed && settings.allow.is_empty() && peers.is_empty() {
         context.screen.warn("nobody may store here: --accept listed without --allow or --peer");
@@ -89,7 +94,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     panics::write_into(directory.path());
     let adopt = if args.new_identity { Adopt::TakeOver } else { Adopt::Refuse };
     let identity = identity(&directory, adopt, context)?;
-    peers.extend(settings.allow.iter().map(|peer| allowed(*peer)));
+    peers.extend(&settings.allow);
     let config = NodeConfig {
         identity,
         data_dir: directory.path().to_path_buf(),
@@ -162,11 +167,6 @@ fn identity(
         context.screen.remark(&format!("made a new identity in {}", key.display()));
     }
     Ok(identity)
-}
-
-/// A peer that may store here, though it has no address: it calls, and is never called.
-fn allowed(peer: PeerId) -> PeerAddr {
-    PeerAddr { peer, addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0) }
 }
 
 fn capacity_bytes(settings: &NodeSettings, directory: &DataDirectory) -> Result<u64, Failure> {
@@ -252,7 +252,10 @@ fn serve(
             Some(control) => {
                 if let Some(question) = control.next(LOOK_EVERY) {
                     let uptime = started.elapsed();
-                    question.answer(&status_json(node.ready(), &node.status(), alias, uptime));
+                    let owners = node.owners();
+                    let mut status = status_json(node.ready(), &node.status(), alias, uptime);
+                    add_owners(&mut status, owners.as_ref());
+                    question.answer(&status);
                 }
             }
             None => std::thread::sleep(LOOK_EVERY),
@@ -302,6 +305,22 @@ fn clock_json(clock: &ClockStatus) -> Value {
     }
 }
 
+/// Who takes how much of it. Left out if the node was too busy to say.
+fn add_owners(status: &mut Value, owners: Option<&Owners>) {
+    let Some(owners) = owners else { return };
+    let line = |owner: &Owner| {
+        json!({
+            "id": owner.id.to_string(),
+            "network": owner.network,
+            "bytes": owner.bytes,
+            "reserved_bytes": owner.reserved_bytes,
+            "share_bytes": owner.share_bytes,
+        })
+    };
+    status["owners"] = owners.largest.iter().map(line).collect();
+    status["other_owners"] = owners.others.into();
+}
+
 /// The driver's name, as `--driver` has it.
 pub fn driver_name(kind: DriverKind) -> &'static str {
     match kind {
@@ -313,43 +332,4 @@ pub fn driver_name(kind: DriverKind) -> &'static str {
 /// `1 core`, `2 cores`.
 pub fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// An address that others can dial: for "every address of the machine", the one from which it
-/// would call the Internet (nothing is sent), or else its own.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    if !addr.ip().is_unspecified() {
-        return addr;
-    }
-    // 192.0.2.1 and 2001:db8::1 are in nobody's network (RFC 5737, RFC 3849).
-    let (any, far, own): (IpAddr, IpAddr, IpAddr) = match addr.ip() {
-        IpAddr::V4(any) => {
-            (any.into(), Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into())
-        }
-        IpAddr::V6(any) => {
-            let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-            (any.into(), far.into(), Ipv6Addr::LOCALHOST.into())
-        }
-    };
-    let outward = || {
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect((far, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    SocketAddr::new(outward().unwrap_or(own), addr.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_that_is_told_can_be_dialled() {
-        for addr in ["0.0.0.0:9090", "[::]:9090", "127.0.0.1:9090", "10.0.0.1:7"] {
-            let addr: SocketAddr = addr.parse().unwrap();
-            let told = PeerAddr { peer: PeerId([1; 32]), addr: reachable(addr) };
-            assert_eq!(told.to_string().parse(), Ok(told));
-            assert_eq!(told.addr.port(), addr.port());
-        }
-    }
 }

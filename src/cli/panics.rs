@@ -175,6 +175,67 @@ mod tests {
         assert_eq!(std::fs::read_to_string(victim).unwrap(), "years of work");
     }
 
+    /// What a copy of this test does, if it is one: how it is to end, and where panics are to be
+    /// written down.
+    const ENDING: &str = "PANGEA_TEST_ENDING";
+
+    fn end_as_told(how: &str, data: &Path) {
+        watch();
+        write_into(data);
+        let core = std::thread::Builder::new().name("core-7".into());
+        match how {
+            "panic" => {
+                let key = format!("a link: pangea1{}", "secret".repeat(9));
+                let ended = core.spawn(move || panic!("{key}")).unwrap().join();
+                assert!(ended.is_err());
+                say::finish();
+                println!("{}", failure().message);
+                std::process::exit(42);
+            }
+            "abort after a panic" => {
+                let _ = core.spawn(|| panic!("first")).unwrap().join();
+                std::process::abort();
+            }
+            "no memory" => std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u64; 9]>()),
+            other => panic!("no such ending: {other}"),
+        }
+    }
+
+    fn ended(how: &str, data: &Path, stderr: std::process::Stdio) -> std::process::Output {
+        let name = "cli::panics::tests::every_end_has_a_code_and_a_panic_is_written_down";
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]).env(ENDING, how).env("TMPDIR", data);
+        command.env_remove("RUST_BACKTRACE").stderr(stderr).output().unwrap()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn every_end_has_a_code_and_a_panic_is_written_down() {
+        use std::process::Stdio;
+        if let Ok(how) = std::env::var(ENDING) {
+            return end_as_told(&how, &std::env::temp_dir());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        for (stderr, panics) in [(Stdio::piped(), 1), (full.into(), 2)] {
+            let output = ended("panic", dir.path(), stderr);
+            assert_eq!(output.status.code(), Some(42), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(PANIC_LOG), "{output:?}");
+            let log = std::fs::read_to_string(dir.path().join(PANIC_LOG)).unwrap();
+            let place = "thread 'core-7' panicked at src/cli/panics.rs:";
+            assert_eq!(log.matches(place).count(), panics, "{log}");
+            assert!(log.contains("Z pangea 0.") && log.contains("a link: pangea1…"), "{log}");
+            assert!(!log.contains("secret"), "{log}");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(panics == 2 || told.contains(place), "{told}");
+        }
+        let output = ended("abort after a panic", dir.path(), Stdio::piped());
+        assert_eq!(output.status.code(), Some(i32::from(Kind::Internal.code())), "{output:?}");
+        let output = ended("no memory", dir.path(), Stdio::piped());
+        assert_eq!(output.status.code(), Some(i32::from(Kind::Start.code())), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("memory"), "{output:?}");
+    }
+
     #[test]
     fn a_text_is_cut_at_a_whole_character() {
         assert_eq!(cut("ééé", 3), "é");

@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::common::ClientArgs;
+use super::common::{ClientArgs, Others};
 use super::exit::{DEGRADED, Failure, Kind};
 use super::node::plural;
 use super::screen::{Screen, clocks_json, seconds, troubles_json};
@@ -22,7 +22,7 @@ use crate::units;
 
 const HELP: &str = concat!(
     "EXAMPLES:
-  pangea put film.mkv --peer PEERID@IP:PORT --peer PEERID@IP:PORT …
+  pangea put film.mkv --peer PEERID@IP:PORT --peer PEERID@NAME:PORT …
   pangea put film.mkv --config peers.toml --link-out film.link
   tar -c photos | pangea put - --name photos.tar --config peers.toml
 
@@ -62,15 +62,15 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let settings = args.put.over(&context.config.put);
     let compress = if args.no_compress { Compress::No } else { Compress::Yes };
-    let peers = context.config.peers_with(&args.client.peers)?;
     let label = object_name(args, &mut context.screen)?;
-    let options = settings.options(peers, compress, label)?;
+    let mut options = settings.options(Vec::new(), compress, label)?;
     let link_out = args.link_out.as_deref().map(|path| LinkOut::prepare(path, args)).transpose()?;
     if link_out.is_none() {
         context.screen.check_results()?;
     }
     let stop = Stop::on_signals()?;
     let source = open_source(&args.file, &stop)?;
+    options.peers = args.client.look_up(context, &stop, Others::None)?;
     if options.peers.is_empty() {
         return Err(PutFailed::NoPeers.into());
     }
@@ -186,8 +186,7 @@ impl<'a> LinkOut<'a> {
     }
 
     fn write(self, link: &str) -> Result<(), Failure> {
-        let failed =
-            |cause| Failure::file(format!("'{}' cannot be written: {cause}", self.path.display()));
+        let failed = |cause| OutputFailed::of(self.path, cause);
         let mut file = self.output.file();
         file.write_all(link.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)?;
         self.output.publish(self.name, self.replace)?;
@@ -256,7 +255,8 @@ fn show(
     }
     let human = if file.is_some() { "" } else { link.as_str() };
     match file_failed {
-        None => screen.result(human, &json)?,
+        None if file.is_some() => screen.result(human, &json)?,
+        None => link_on_stdout(human, &json, screen)?,
         Some(failure) => {
             screen.event(&json);
             screen.human(human);
@@ -266,6 +266,18 @@ fn show(
     Ok(match report.state {
         PutState::Complete => 0,
         PutState::Degraded => DEGRADED,
+    })
+}
+
+/// The result that has the only copy of the link.
+fn link_on_stdout(
+    human: &str,
+    json: &serde_json::Value,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    screen.result(human, json).map_err(|failure| {
+        let lost = "the object is stored, but its link is lost: put it again";
+        Failure { message: format!("{}; {lost}", failure.message), ..failure }
     })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::common::ClientArgs;
+use super::common::{ClientArgs, Others};
 use super::exit::{Failure, Kind};
 use super::link;
 use super::put::survives;
@@ -40,8 +40,8 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<u8, Failure> {
     let link = link::read(&args.link)?;
-    let peers = context.config.peers_with(&args.client.peers)?;
     let stop = Stop::on_signals()?;
+    let peers = args.client.look_up(context, &stop, Others::of(&link))?;
     #[cfg(feature = "trace")]
     let recording = args.client.trace.prepare()?;
     let mut client = args.client.start_reader(&context.config, &mut context.screen)?;

@@ -17,10 +17,12 @@ const HELP: &str = concat!(
 Asks through a socket in the data directory, which only the node's own user can open.
 With --json the last line is {\"id\",\"alias\",\"addr\",\"driver\",\"cores\",\"uptime_seconds\",\
 \"shards\",\"bytes\",\"capacity_bytes\",\"connections\",\"received_bytes\",\"sent_bytes\",\
-\"requests\",\"refused\",\"log_lines_lost\",\"clock\"}; clock is {\"state\"}: starting, believed, or
-doubted with \"why\",\"ahead_seconds\",\"doubted_seconds\",\"believed_in_seconds\". While it is
-doubted nothing is let go for its age; it is believed again by itself, or at a start with
---clock-is-right.",
+\"requests\",\"refused\",\"log_lines_lost\",\"clock\",\"owners\":[{\"id\",\"network\",\"bytes\",\
+\"reserved_bytes\",\"share_bytes\"}],\"other_owners\"}.
+clock is {\"state\"}: starting, believed, or doubted with \"why\",\"ahead_seconds\",
+\"doubted_seconds\",\"believed_in_seconds\". While it is doubted nothing is let go for its age; it
+is believed again by itself, or at a start with --clock-is-right. The owners are those that take
+the most, largest first; other_owners counts the rest.",
     crate::exit_codes!()
 );
 
@@ -54,7 +56,7 @@ fn text(status: &Value) -> String {
         0 => String::new(),
         lost => format!("\nlog       {lost} lines lost: stderr could not be written"),
     };
-    [
+    let lines = [
         format!("{alias}{}", word("addr")),
         format!("up        {}", units::time(uptime)),
         format!("runs on   {} ({})", word("driver"), cores(count("cores"))),
@@ -72,8 +74,32 @@ fn text(status: &Value) -> String {
         ),
         format!("requests  {} served, {} refused{lost}", count("requests"), count("refused")),
         format!("clock     {}", clock(&status["clock"])),
-    ]
-    .join("\n")
+    ];
+    lines.into_iter().chain(owners(status)).collect::<Vec<_>>().join("\n")
+}
+
+/// Who takes how much of it: a line each, largest first.
+fn owners(status: &Value) -> Vec<String> {
+    let owners = status["owners"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(first) = owners.first() else { return Vec::new() };
+    let bytes = |owner: &Value, key: &str| units::bytes(owner[key].as_u64().unwrap_or(0));
+    let others = status["other_owners"].as_u64().unwrap_or(0);
+    let all = (owners.len() as u64).saturating_add(others);
+    let share = bytes(first, "share_bytes");
+    let mut lines = vec![format!("owners    {all}, each with a share of {share}")];
+    lines.extend(owners.iter().map(|owner| {
+        let id = owner["id"].as_str().unwrap_or("?");
+        let from = match owner["network"].as_str() {
+            Some(network) => format!(", from {network}"),
+            None => String::new(),
+        };
+        let (held, reserved) = (bytes(owner, "bytes"), bytes(owner, "reserved_bytes"));
+        format!("          {id}: {held} stored, {reserved} reserved{from}")
+    }));
+    if others > 0 {
+        lines.push(format!("          and {others} who take less"));
+    }
+    lines
 }
 
 /// Whether the clock is believed, and what that means if it is not.
@@ -107,6 +133,28 @@ mod tests {
         let shown = text(&serde_json::json!({ "addr": "somewhere", "cores": 1, "shards": 7 }));
         assert!(shown.starts_with("somewhere\n"), "{shown}");
         assert!(shown.contains("7 shards") && shown.contains("(1 core)"), "{shown}");
+        assert!(!shown.contains("owners"), "{shown}");
+    }
+
+    #[test]
+    fn owners_are_listed_with_what_they_take_and_may_take() {
+        let owner = |id: &str, network: Value| {
+            let (bytes, reserved) = (200 << 20, 3 << 20);
+            serde_json::json!({
+                "id": id, "network": network,
+                "bytes": bytes, "reserved_bytes": reserved, "share_bytes": 1_u64 << 30,
+            })
+        };
+        let list = [owner("12D3a", "192.0.2.0/24".into()), owner("12D3b", Value::Null)];
+        let shown = text(&serde_json::json!({ "owners": list, "other_owners": 5 }));
+        for line in [
+            "owners    7, each with a share of 1 GiB",
+            "12D3a: 200 MiB stored, 3 MiB reserved, from 192.0.2.0/24",
+            "12D3b: 200 MiB stored, 3 MiB reserved",
+            "and 5 who take less",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
     }
 
     #[test]

@@ -30,6 +30,14 @@ const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// 128 KiB plaintext pages of each core: read ahead, and output on its way.
 const SEGMENT_PAGES: u32 = 96;
 
+/// Why the cores did not get a user's file.
+enum NotAdopted {
+    /// It cannot be opened once for each.
+    File(String),
+    /// A core is gone.
+    Cores(String),
+}
+
 /// A running client: cores of its own, closed when dropped.
 pub struct Client {
     cores: Cores,
@@ -124,7 +132,13 @@ impl Client {
     ) -> Result<GetReport, GetFailed> {
         let started = Instant::now();
         let (output, mut stream) = match sink {
-            Sink::File(file) => (Some(self.adopt(&file).map_err(GetFailed::Local)?), None),
+            Sink::File(file) => {
+                let files = self.adopt(&file).map_err(|failed| match failed {
+                    NotAdopted::File(why) => GetFailed::Output(why),
+                    NotAdopted::Cores(why) => GetFailed::Local(why),
+                })?;
+                (Some(files), None)
+            }
             Sink::Stream(stream) => (None, Some(stream)),
         };
         let files = output.clone().unwrap_or_default();
@@ -345,17 +359,21 @@ impl Client {
             Source::Stream(stream) => Ok((PutSource::Stream, Vec::new(), Some(stream))),
             Source::File(file) => {
                 let meta = file.metadata().map_err(|e| PutFailed::Source(e.to_string()))?;
-                let files = self.adopt(&file).map_err(PutFailed::Local)?;
+                let files = self.adopt(&file).map_err(|failed| match failed {
+                    NotAdopted::File(why) => PutFailed::Source(why),
+                    NotAdopted::Cores(why) => PutFailed::Local(why),
+                })?;
                 Ok((PutSource::File(files.clone(), meta.len()), files, None))
             }
         }
     }
 
     /// Gives every core a handle of the file.
-    fn adopt(&mut self, file: &File) -> Result<Vec<FileId>, String> {
+    fn adopt(&mut self, file: &File) -> Result<Vec<FileId>, NotAdopted> {
         let count = self.cores.count();
         for core in 0..count {
-            let handle = file.try_clone().map_err(|error| error.to_string())?;
+            let cloned = file.try_clone();
+            let handle = cloned.map_err(|error| NotAdopted::File(error.to_string()))?;
             self.cores.send(CoreId(core), Parcel::Adopt(handle));
         }
         self.cores.ends.flush();
@@ -364,7 +382,9 @@ impl Client {
             match self.cores.hear(SHOW_EVERY) {
                 Some(Heard::Adopted(core, file)) => files[core.index()] = Some(file),
                 Some(Heard::Report(_)) => {}
-                None if self.cores.stopped() => return Err(self.why_stopped()),
+                None if self.cores.stopped() => {
+                    return Err(NotAdopted::Cores(self.why_stopped()));
+                }
                 None => {}
             }
         }

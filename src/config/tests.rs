@@ -8,19 +8,19 @@ fn parse(text: &str) -> Result<Config, String> {
 fn a_file_says_everything_that_flags_say() {
     let peer = PeerId([3; 32]);
     let config = parse(&format!(
-        "peers = ['{peer}@10.0.0.1:9090']\n\
+        "peers = ['{peer}@10.0.0.1:9090', '{peer}@shelf.example.org:9090']\n\
          [cores]\ncount = 2\ndriver = 'mio'\nsteer = 'mesh'\nspin = true\ncongestion = 'bbr'\n\
          [node]\ndata = '/srv/pangea'\np2p-addr = '[::]:9090'\ncapacity = '10GiB'\n\
          accept = 'listed'\nallow = ['{peer}']\nalias = 'shelf'\n\
          [put]\nk = 3\nm = 2\nlevel = 5\nsuite = 'aes'\nlease = '7d'\n"
     ))
     .unwrap();
-    assert_eq!(config.peers.len(), 1);
+    assert!(matches!(config.peers[..], [PeerName::At(_), PeerName::Named { .. }]));
     assert_eq!(config.cores.count, Some(2));
     assert_eq!(config.cores.driver, Some(DriverSetting::Mio));
     assert_eq!(config.node.capacity, Some(Size(10 << 30)));
     assert_eq!(config.node.allow, [peer]);
-    let options = config.put.options(config.peers.clone(), Compress::Yes, None).unwrap();
+    let options = config.put.options(Vec::new(), Compress::Yes, None).unwrap();
     assert_eq!(options.code, Code::new(3, 2));
     assert_eq!(options.lease, Duration::from_secs(7 * 86_400));
 }
@@ -93,7 +93,10 @@ fn values_one_past_their_limit_are_refused_by_name() {
 
 #[test]
 fn peers_count_once_and_have_a_limit() {
-    let at = |port| PeerAddr { peer: PeerId([1; 32]), addr: ([10, 0, 0, 1], port).into() };
+    let at = |port: u16| {
+        let peer = PeerId([1; 32]);
+        PeerName::At(PeerAddr { peer, addr: ([10, 0, 0, 1], port).into() })
+    };
     let config = Config { peers: vec![at(1), at(2)], ..Config::default() };
     assert_eq!(config.peers_with(&[at(2), at(3)]).unwrap(), [at(2), at(3), at(1)]);
     let many: Vec<_> = (0..limits::PEERS_MAX as u16).map(|i| at(i + 1)).collect();

@@ -3,6 +3,7 @@
 mod core;
 pub(crate) mod cores;
 mod mtu;
+mod owners;
 #[cfg(feature = "trace")]
 mod record;
 
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pangea_base::{Identity, PeerAddr, PeerId};
+use pangea_base::{Identity, PeerId};
 use pangea_engine::message::Report;
 pub use pangea_engine::{ClockStatus, ClockTrust, Doubt, FoundWhen, Offset};
 use pangea_reactor::{DriverChoice, DriverKind, Steer};
@@ -19,6 +20,7 @@ pub use pangea_store::Adopt;
 
 pub(crate) use self::core::{Parcel, wall};
 use self::cores::{Cores, CoresSpec, Heard};
+pub use self::owners::{Owner, Owners};
 
 /// Threads, driver and steering, for a node or a client.
 #[derive(Debug, Clone)]
@@ -107,7 +109,7 @@ pub struct NodeConfig {
     /// Whether the clock of the machine is compared with the time that was believed last.
     pub clock: ClockTrust,
     /// The peers it knows; with [`Accept::Listed`] those that may store.
-    pub peers: Vec<PeerAddr>,
+    pub peers: Vec<PeerId>,
 }
 
 /// What a started node says of itself.
@@ -205,9 +207,7 @@ impl Node {
         let id = config.identity.peer();
         let accept = match config.accept {
             Accept::Any => pangea_engine::Accept::Any,
-            Accept::Listed => {
-                pangea_engine::Accept::Listed(config.peers.iter().map(|p| p.peer).collect())
-            }
+            Accept::Listed => pangea_engine::Accept::Listed(config.peers.iter().copied().collect()),
             Accept::None => pangea_engine::Accept::Nobody,
         };
         let mut cores = Cores::start(CoresSpec {

@@ -107,8 +107,10 @@ fn proven(world: &World, bytes: &[u8]) -> Vec<u8> {
         StoreRequest::PutPlacement(header) => &mut header.auth,
     };
     if auth.grant.signature == [0; 64] {
-        let Grant { origin, locator, bytes_max, expires, nonce, .. } = auth.grant;
-        auth.grant = Grant::issue(&identity(1), origin, locator, bytes_max, expires, nonce);
+        let Grant { origin, locator, bytes_max, issued, lifetime_seconds, nonce, .. } = auth.grant;
+        let holder = identity(1);
+        auth.grant =
+            Grant::issue(&holder, origin, locator, bytes_max, issued, lifetime_seconds, nonce);
     }
     if auth.proof == [0; 64] {
         let AuthChallenge { proof, .. } = world.auth(auth.grant.clone());

@@ -18,7 +18,7 @@ use pangea_wire::{
     StoreTrailer, limits, parse,
 };
 
-use super::targets::samples::{self, NOW, identity, key, locator, read_key};
+use super::targets::samples::{self, LEASE_SECONDS, identity, key, locator, owner, read_key};
 
 /// What came of an input: names of refusals, outermost first; none if it was accepted.
 pub type Refusals = Vec<String>;
@@ -104,8 +104,8 @@ fn config(bytes: &[u8]) -> Refusals {
         let config = Config::read(Some(file.path()))?;
         config.cores.wishes()?;
         config.node.check()?;
-        let peers = config.peers_with(&[])?;
-        config.put.options(peers, Compress::Yes, None).map(drop)
+        config.peers_with(&[])?;
+        config.put.options(Vec::new(), Compress::Yes, None).map(drop)
     };
     said(&used())
 }
@@ -194,6 +194,9 @@ fn fetch_answer(bytes: &[u8]) -> Refusals {
             Some(FetchResponse::Blob { length }) => {
                 blob(BlobBody::new(length, limits::ROOT_BYTES_MAX)?, &mut reader)
             }
+            Some(FetchResponse::Placement { length, .. }) => {
+                blob(BlobBody::new(length, limits::PAGE_BYTES_MAX)?, &mut reader)
+            }
             Some(FetchResponse::Shard(begins)) => {
                 let mut body = ShardBody::new(&begins, &super::made::shard_expected())?;
                 while body.next(&mut reader)?.is_some() {}
@@ -216,10 +219,11 @@ fn store_answer(body: &[u8]) -> Refusals {
             let good = samples::receipt();
             let expected = ReceiptExpected {
                 holder: good.holder,
+                owner: owner(),
                 key: good.key(),
                 root: good.root,
                 length: good.length,
-                lease_min: good.lease,
+                lease_seconds: LEASE_SECONDS,
             };
             said(&receipt.verify_answer(&expected))
         }
@@ -243,8 +247,8 @@ fn route_answer(body: &[u8]) -> Refusals {
         Err(sent) => return ended(Err(sent)),
         Ok(answer) => answer,
     };
-    let (holder, origin) = (identity(1).peer(), identity(2).peer());
-    let grants = answer.grants.iter().map(|grant| grant.verify(holder, origin, locator(), NOW));
+    let (holder, origin) = (identity(1).peer(), owner());
+    let grants = answer.grants.iter().map(|grant| grant.verify_signed(holder, origin, locator()));
     let grants = grants.flat_map(|verified| said(&verified));
     grants.chain(answer.refusal.iter().flat_map(store_refusal)).collect()
 }
@@ -263,7 +267,7 @@ fn receipt(bytes: &[u8]) -> Refusals {
 }
 
 fn placement(bytes: &[u8]) -> Refusals {
-    let page = PlacementPage::parse(bytes, locator());
+    let page = PlacementPage::parse(bytes, locator(), owner());
     let cause = match &page {
         Err(PlacementInvalid::Undecodable(cause)) => Some(name(cause)),
         Err(PlacementInvalid::Wrong(cause)) => Some(name(cause)),

@@ -2,6 +2,9 @@
 //! in a file that can be taken away, hosts of their own with a network between them that loses
 //! packets. Each says why, and gives nothing, where it may not be had.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

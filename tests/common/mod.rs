@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -105,6 +105,10 @@ impl Process {
         self.child.stdin.take().expect("stdin is a pipe")
     }
 
+    pub fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("stderr is a pipe")
+    }
+
     pub fn take_stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().expect("stdout is a pipe")
     }
@@ -172,6 +176,11 @@ impl Node {
         let (_, at) = self.addr.rsplit_once('@').expect("an address");
         let at = at.to_string();
         self.run(cores, &at)
+    }
+
+    /// Starts it again somewhere else.
+    pub fn start_at(&mut self, cores: usize, at: &str) -> Result<(), String> {
+        self.run(cores, at)
     }
 
     fn run(&mut self, cores: usize, at: &str) -> Result<(), String> {
@@ -392,6 +401,14 @@ impl Network {
     /// A command, ready to be run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = dressed(&self.dress, self.dir.path());
+        command.args(arguments);
+        command
+    }
+
+    /// A command that is started through these words.
+    pub fn command_through(&self, dress: &[&str], arguments: &[&str]) -> Command {
+        let dress: Vec<String> = dress.iter().map(ToString::to_string).collect();
+        let mut command = dressed(&dress, self.dir.path());
         command.args(arguments);
         command
     }

@@ -76,11 +76,14 @@ pub enum AddrInvalid {
     #[error("'{0}': {1}")]
     Peer(String, IdInvalid),
     /// The part that should be IP:PORT is wrong.
-    #[error("'{0}': '{1}' is not IP:PORT")]
+    #[error("'{0}': '{1}' is neither IP:PORT nor NAME:PORT")]
     Socket(String, String),
     /// Port 0 or an unspecified IP: nobody can be dialled there.
     #[error("'{0}' cannot be dialled: it needs a real IP address and a port other than 0")]
     Undialable(String),
+    /// An address of one link, and not said of which.
+    #[error("'{0}' is on one link only; say on which, as in [fe80::1%eth0]:9090")]
+    NoInterface(String),
 }
 
 impl FromStr for PeerAddr {
@@ -98,6 +101,9 @@ impl FromStr for PeerAddr {
         let peer = peer.parse().map_err(|cause| AddrInvalid::Peer(said(), cause))?;
         if addr.port() == 0 || addr.ip().is_unspecified() {
             return Err(AddrInvalid::Undialable(said()));
+        }
+        if is_of_one_link(addr) && matches!(addr, SocketAddr::V6(six) if six.scope_id() == 0) {
+            return Err(AddrInvalid::NoInterface(said()));
         }
         Ok(PeerAddr { peer, addr: canonical(addr) })
     }
@@ -192,5 +198,6 @@ mod tests {
         assert!(matches!(err(&format!("{peer}@localhost:5")), AddrInvalid::Socket(..)));
         assert!(matches!(err(&format!("{peer}@1.2.3.4:0")), AddrInvalid::Undialable(_)));
         assert!(matches!(err(&format!("{peer}@0.0.0.0:9")), AddrInvalid::Undialable(_)));
+        assert!(matches!(err(&format!("{peer}@[fe80::1]:9")), AddrInvalid::NoInterface(_)));
     }
 }

@@ -321,11 +321,6 @@ impl Engine {
         self.ledger.as_ref().map(Ledger::held)
     }
 
-    /// What the entries in this core's part of the store say, by owner and network.
-    pub fn on_disk(&self) -> Vec<(PeerId, Prefix, u64)> {
-        self.shared.store.as_ref().map_or(Vec::new(), Store::accounts)
-    }
-
     /// Gives the memory of free pages back; for when the core has been idle for a while.
     pub fn trim(&self) {
         self.shared.units.trim();

@@ -349,9 +349,12 @@ impl GetJob {
         match source.incoming.next() {
             Ok(Incoming::NeedBytes) => Step::NeedBytes,
             Ok(Incoming::Unit(unit)) => {
-                source.proved = true;
+                let is_first = !std::mem::replace(&mut source.proved, true);
                 source.units.push_back(unit);
                 source.drop_before(self.stripe);
+                if is_first {
+                    self.end_if_too_few();
+                }
                 Step::More
             }
             Ok(Incoming::End) => {
@@ -429,7 +432,19 @@ impl GetJob {
                 }
             }
         }
-        if self.distinct(|source| source.state != SourceState::Gone) < self.k() {
+        self.end_if_too_few();
+    }
+
+    /// With fewer than k left there is no more to be had; but those that are left show what they
+    /// have, so that what is told of them is true.
+    fn end_if_too_few(&mut self) {
+        let is_to_show = |source: &Source| match source.state {
+            SourceState::Linking | SourceState::Opening(_) => true,
+            SourceState::Receiving(..) => !source.proved,
+            SourceState::Spare | SourceState::Complete | SourceState::Gone => false,
+        };
+        let left = self.distinct(|source| source.state != SourceState::Gone);
+        if left < self.k() && !self.sources.iter().any(is_to_show) {
             let found = self.distinct(|source| source.proved && source.state != SourceState::Gone);
             self.outcome.get_or_insert(Err(GetChunkFailed::TooFew { found }));
         }

@@ -190,11 +190,19 @@ impl Grants {
         self.insert(*nonce, known);
     }
 
-    /// A connection uses a live grant. A connection with too many grants, or a grant with too many
-    /// connections, goes without: such a grant lapses when it is not touched.
-    pub(crate) fn used_by(&mut self, nonce: &Nonce, caller: Caller, now: Instant) {
+    /// A connection uses a grant, and something else is known of it from now on. A connection with
+    /// too many grants, or a grant with too many connections, goes without: such a grant lapses
+    /// when it is not touched.
+    pub(crate) fn touch(
+        &mut self,
+        nonce: &Nonce,
+        caller: Caller,
+        now: Instant,
+        change: impl FnOnce(&mut Reservation),
+    ) {
         let Some(mut known) = self.remove(nonce) else { return };
-        known.idle_since = now;
+        change(&mut known.grant);
+        (known.grant.touched, known.idle_since) = (now, now);
         let of_caller = self.by_caller.get(&caller).map_or(0, BTreeSet::len);
         let has_room =
             known.callers.len() < CALLERS_PER_GRANT_MAX && of_caller < GRANTS_PER_CALLER_MAX;

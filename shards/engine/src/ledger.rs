@@ -290,7 +290,7 @@ impl Ledger {
         };
         self.accounts.promise(origin, bytes);
         self.remember(nonce, reservation);
-        self.grants.used_by(&nonce, caller, desk.now);
+        self.grants.touch(&nonce, caller, desk.now, |_| {});
         self.back(&nonce);
         Ok(Box::new(grant))
     }
@@ -336,21 +336,22 @@ impl Ledger {
             self.grants.change(&nonce, |grant| grant.from = from);
             known = Reservation { from, left: 0, ..known };
         }
-        let (promised, left) = (known.promised.min(bytes), known.left.min(bytes));
-        self.room_to_write(known.owner, from, bytes - left, bytes - promised)?;
-        self.set_aside(&nonce, known.left - left);
-        self.accounts.take_back(known.owner, promised);
-        self.accounts.charge(known.owner, from, Part::Writing, bytes);
-        self.grants.change(&nonce, |grant| {
+        let Reservation { owner, promised, left, .. } = known;
+        let (promised_now, left_now) = (promised.min(bytes), left.min(bytes));
+        self.room_to_write(owner, from, bytes - left_now, bytes - promised_now)?;
+        self.accounts.discharge(owner, from, Part::Reserved, left_now);
+        self.accounts.take_back(owner, promised_now);
+        self.accounts.charge(owner, from, Part::Writing, bytes);
+        let (promised, left) = (promised - promised_now, left - left_now);
+        let more = (promised - left).min(self.may_set_aside(owner, from));
+        self.accounts.charge(owner, from, Part::Reserved, more);
+        self.grants.touch(&nonce, caller, desk.now, |grant| {
             grant.spent += bytes;
-            grant.promised -= promised;
-            grant.touched = desk.now;
+            (grant.promised, grant.left) = (promised, left + more);
             if grant.life == Life::Lapsed {
                 grant.life = Life::Live;
             }
         });
-        self.grants.used_by(&nonce, caller, desk.now);
-        self.back(&nonce);
         Ok(())
     }
 
@@ -382,6 +383,7 @@ impl Ledger {
     /// A write ended. If nothing of it stays, its origin may send it once more, and what it took
     /// returns to the grant.
     fn settle(&mut self, nonce: &Nonce, owner: PeerId, from: Prefix, spent: u64, kept: u64) {
+        debug_assert!(kept <= spent, "a write is charged as much as it can become");
         self.accounts.discharge(owner, from, Part::Writing, spent);
         self.accounts.charge(owner, from, Part::Held, kept);
         let Some(known) = self.grants.get(nonce) else { return };
@@ -390,10 +392,12 @@ impl Ledger {
             _ => 0,
         };
         self.accounts.promise(owner, again);
-        self.grants.change(nonce, |grant| {
-            grant.spent = grant.spent.saturating_sub(spent.saturating_sub(kept));
-            grant.promised += again;
-        });
+        if kept < spent {
+            self.grants.change(nonce, |grant| {
+                grant.spent = grant.spent.saturating_sub(spent - kept);
+                grant.promised += again;
+            });
+        }
         self.back(nonce);
     }
 
@@ -455,10 +459,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod attacks;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;

@@ -87,6 +87,13 @@ impl Links {
     /// Takes note of addresses, best first. They are dialled when somebody wants the peer; if it is
     /// being dialled, they have their turn.
     pub(crate) fn know(&mut self, now: Instant, addrs: &[PeerAddr], word: Word) {
+        if word == Word::Given {
+            for at in addrs {
+                if let Some(link) = self.links.get_mut(&at.peer) {
+                    link.places.iter_mut().for_each(|place| place.word = Word::Hearsay);
+                }
+            }
+        }
         for at in addrs {
             if self.links.len() >= KNOWN_PEERS_MAX && !self.links.contains_key(&at.peer) {
                 let idle = |(_, link): &(&PeerId, &Link)| matches!(link.state, LinkState::Down(_));

@@ -136,7 +136,7 @@ pub enum HoldingAnswer {
 pub enum Word {
     /// The user's, or the link's.
     Given,
-    /// A holder's, in a placement: it may say anything.
+    /// A holder's, in a placement: it may say anything. Or what was given once, and no more.
     Hearsay,
 }
 
@@ -144,7 +144,7 @@ pub enum Word {
 #[derive(Debug)]
 pub enum Command {
     /// Where peers may be, best first. Whoever names one of them later, by any of its addresses, has
-    /// it looked for at all of them.
+    /// it looked for at all of them. What is given takes the place of what was given before.
     Know(Arc<[PeerAddr]>, Word),
     /// Connect, and report when it is up or has failed.
     Dial(PeerAddr),

@@ -128,6 +128,16 @@ pub(crate) fn fallocate(file: &File, space: Space, offset: u64, length: u64) -> 
     }
 }
 
+/// Whether a file may not grow to this length (`ulimit -f`). Around the page cache a write across
+/// the limit is cut to it, and then refused as one that is not aligned.
+pub(crate) fn is_over_file_limit(length: u64) -> bool {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is a live value of the type that is filled in.
+    // CHECKED: files::blocking tests.
+    let result = unsafe { libc::getrlimit64(libc::RLIMIT_FSIZE, &raw mut limit) };
+    result == 0 && length > limit.rlim_cur
+}
+
 /// The alignments in bytes that O_DIRECT on this file asks for (memory, offset): `None` where the
 /// kernel does not say, zeros where it says that there is no direct I/O.
 pub(crate) fn direct_alignment(file: &File) -> Option<(u32, u32)> {

@@ -305,12 +305,13 @@ impl Store {
 
     fn extent_is_removed(&mut self, partition: u8, extent: u32, gone: bool) {
         let part = self.partition(partition);
-        part.files.remove(&extent);
+        let given_up = part.files.remove(&extent).is_some_and(|file| file.poisoned);
         if !gone {
             // Its number is not given to another as long as it may be there.
             part.strange.insert(extent);
         }
-        self.tight = false;
+        // One that could not be made gives back no more than it took.
+        self.tight = self.tight && given_up;
     }
 
     /// Goes on with the extents that wait for a page to write or read their header.
@@ -453,6 +454,7 @@ impl Store {
     ) {
         let part = self.partition(partition);
         part.space.close(extent);
+        self.tight |= *fault == FileFault::NoSpace;
         self.extent_file(partition, extent).poisoned = true;
         self.fail_writes_in(partition, extent, &fault_of(what, fault));
         self.fail_waiting(partition, extent, fault);

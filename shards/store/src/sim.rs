@@ -11,6 +11,8 @@ use pangea_base::file::{
 
 use crate::limits::BLOCK_BYTES;
 
+pub mod old;
+
 /// The files of a disk, by name.
 pub type Image = BTreeMap<FileName, Vec<u8>>;
 

@@ -169,7 +169,7 @@ impl Store {
         self.index.owner_bytes(owner)
     }
 
-    /// What is held of each owner from each network, in bytes of disk.
+    /// The same of every account: an owner, and from where it stored them.
     pub fn accounts(&self) -> Vec<(PeerId, Prefix, u64)> {
         self.index.accounts()
     }

@@ -33,7 +33,7 @@ pub struct Grant {
     pub bytes_max: u64,
     /// When the holder signed it, by its own clock.
     pub issued: UnixTime,
-    /// Over so many seconds later; at most [`GRANT_LIFETIME_MAX`].
+    /// Over so many seconds later; 1 to [`GRANT_LIFETIME_MAX`].
     pub lifetime_seconds: u64,
     /// Tells two grants apart.
     pub nonce: [u8; 16],
@@ -146,7 +146,7 @@ impl Grant {
         if self.version != GRANT_VERSION {
             return Err(version_wrong(self.version));
         }
-        if self.lifetime_seconds > GRANT_LIFETIME_MAX.as_secs() {
+        if !(1..=GRANT_LIFETIME_MAX.as_secs()).contains(&self.lifetime_seconds) {
             return Err(Wrong::GrantLifetime(self.lifetime_seconds));
         }
         Ok(())

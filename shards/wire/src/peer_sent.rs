@@ -136,7 +136,7 @@ pub enum Wrong {
     /// A lease of nothing, or beyond all sense.
     #[error("a lease of {}", beyond(*.0, LEASE_SECONDS_MAX))]
     Lease(u64),
-    /// A grant that is good for too long.
+    /// A grant that is good for no time, or for too long.
     #[error("a grant for {}", beyond(*.0, GRANT_LIFETIME_MAX.as_secs()))]
     GrantLifetime(u64),
     /// A receipt whose lease ends before it begins, or after all sense.

@@ -17,8 +17,8 @@ use crate::{ChunkEntry, Receipt, ReceiptRefused, Wrong, is_dialable};
 /// union. Shards are told apart by their root too. Of one holder's receipts for a shard the one
 /// that ends last wins; of a shard's holders the [`HOLDERS_PER_SHARD_MAX`] that end last are kept.
 /// The order of arrival changes nothing, and what is for another root takes no place from what is
-/// for the root that is wanted, nor what is for another owner, where the owner is known, from what is
-/// for that one.
+/// for the root that is wanted; nor, where the owner is known, what is for another owner from what
+/// is for that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     locator: Locator,

@@ -158,7 +158,8 @@ pub enum ReceiptRefused {
 
 impl Receipt {
     /// A receipt by `holder`, signed; the times are by its clock. Only for what is durable. Of a
-    /// shard that was there before, `stored` is now: the lease that is promised begins now.
+    /// shard that was there before, because its first receipt was lost on the way, the times are
+    /// those of then.
     pub fn issue(
         holder: &Identity,
         owner: PeerId,

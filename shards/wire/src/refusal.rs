@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::AuthRefused;
 use crate::units::{share_of, size, span};
 
-/// Why a holder does not store something; the texts complete "the holder says: …" and tell a person
-/// what can be done about it.
+/// Why a holder does not store something; the texts complete "the holder says: …" and tell a
+/// person what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum StoreRefusal {
     /// It keeps nothing for others, or not for this peer.
@@ -28,7 +28,10 @@ pub enum StoreRefusal {
     #[error("{0}")]
     BadGrant(AuthRefused),
     /// More than the grant allows.
-    #[error("the grant is for {} in all and this would be more; ask for a larger one", size(*.limit))]
+    #[error(
+        "the grant is for {} in all and this would be more; ask for a larger one",
+        size(*.limit)
+    )]
     OverGrant {
         /// What the grant allows.
         limit: u64,

@@ -21,13 +21,39 @@ fn bent<M: Message>(message: &M, from: &[u8], to: &[u8]) -> Vec<u8> {
 #[test]
 fn a_bad_beginning_of_a_stream_is_named() {
     let preamble = |bytes: &[u8]| said(reader(bytes).protocol());
-    let other = |id: &str| preamble(&[&[id.len() as u8][..], id.as_bytes()].concat());
     let frame_of =
         |length: u32, limit: usize| said(reader(length.to_le_bytes()).frame("thing", limit));
     all_are_named(&[
         ("no protocol", preamble(&[0]), "protocol id of 0 bytes"),
         ("a protocol of 65 bytes", preamble(&[65]), "protocol id of 65 bytes"),
         ("a protocol of 255 bytes", preamble(&[255; 10]), "protocol id of 255 bytes"),
+        ("a protocol of garbage", preamble(&[3, 0xff, 0x1b, 0x07]), r"\u{1b}\u{7}"),
+        (
+            "HTTP",
+            preamble(
+                b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: text/html, text/plain, */*\r\n",
+            ),
+            "protocol id of 71",
+        ),
+        ("a frame one over its limit", frame_of(257, 256), "thing of 257 bytes; at most 256"),
+        ("a frame of 4 GiB", frame_of(u32::MAX, 65_536), "4294967295 bytes"),
+        (
+            "a route request one over its limit",
+            said(reader(129u32.to_le_bytes()).message::<RouteRequest>()),
+            "route request of 129 bytes; at most 128",
+        ),
+        (
+            "a trailer of 64 KiB",
+            said(reader(65_536u32.to_le_bytes()).message::<StoreTrailer>()),
+            "shard trailer of 65536 bytes",
+        ),
+    ]);
+}
+
+#[test]
+fn a_protocol_in_another_version_is_named_by_both_and_nothing_else_is() {
+    let other = |id: &str| said(reader([&[id.len() as u8][..], id.as_bytes()].concat()).protocol());
+    all_are_named(&[
         (
             "an older version",
             other("/pangea/store/1.0.0"),
@@ -68,26 +94,6 @@ fn a_bad_beginning_of_a_stream_is_named() {
             other("/pangea/1.0.0"),
             "'/pangea/1.0.0', which this node",
         ),
-        ("a protocol of garbage", preamble(&[3, 0xff, 0x1b, 0x07]), r"\u{1b}\u{7}"),
-        (
-            "HTTP",
-            preamble(
-                b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: text/html, text/plain, */*\r\n",
-            ),
-            "protocol id of 71",
-        ),
-        ("a frame one over its limit", frame_of(257, 256), "thing of 257 bytes; at most 256"),
-        ("a frame of 4 GiB", frame_of(u32::MAX, 65_536), "4294967295 bytes"),
-        (
-            "a route request one over its limit",
-            said(reader(129u32.to_le_bytes()).message::<RouteRequest>()),
-            "route request of 129 bytes; at most 128",
-        ),
-        (
-            "a trailer of 64 KiB",
-            said(reader(65_536u32.to_le_bytes()).message::<StoreTrailer>()),
-            "shard trailer of 65536 bytes",
-        ),
     ]);
 }
 
@@ -120,22 +126,6 @@ fn a_message_that_does_not_decode_is_named() {
             parsed::<RouteRequest>(&trailing(body(&find))),
             "2 bytes follow",
         ),
-        ("an unknown store request", store(&[3; 40]), "unknown kind"),
-        ("an unknown fetch request", parsed::<FetchRequest>(&[4; 40]), "unknown kind"),
-        ("an unknown route request", parsed::<RouteRequest>(&[1; 40]), "unknown kind"),
-        ("an unknown refusal", parsed::<StoreResponse>(&[2, 14]), "unknown kind"),
-        ("a quota of nobody", parsed::<StoreResponse>(&[2, 1, 2, 0, 0, 0]), "unknown kind"),
-        ("an unknown fetch response", parsed::<FetchResponse>(&[5, 0]), "unknown kind"),
-        ("an unknown fetch refusal", parsed::<FetchResponse>(&[3, 7]), "unknown kind"),
-        (
-            "an unknown kind of page",
-            store(&bent(
-                &StoreRequest::PutManifest(manifest_header()),
-                &[&[0][..], &[0x1d; 32]].concat(),
-                &[&[2][..], &[0x1d; 32]].concat(),
-            )),
-            "unknown kind",
-        ),
         ("a kind written in 5 bytes of ones", store(&[0xff; 40]), "stands for nothing"),
         (
             "a length written in three bytes",
@@ -157,6 +147,29 @@ fn a_message_that_does_not_decode_is_named() {
             "an option of 2",
             parsed::<FetchRequest>(&[&[3][..], &locator().0, &[2]].concat()),
             "stands for nothing",
+        ),
+    ]);
+}
+
+#[test]
+fn an_unknown_kind_of_anything_is_named() {
+    let store = parsed::<StoreRequest>;
+    all_are_named(&[
+        ("an unknown store request", store(&[3; 40]), "unknown kind"),
+        ("an unknown fetch request", parsed::<FetchRequest>(&[4; 40]), "unknown kind"),
+        ("an unknown route request", parsed::<RouteRequest>(&[1; 40]), "unknown kind"),
+        ("an unknown refusal", parsed::<StoreResponse>(&[2, 14]), "unknown kind"),
+        ("a quota of nobody", parsed::<StoreResponse>(&[2, 1, 2, 0, 0, 0]), "unknown kind"),
+        ("an unknown fetch response", parsed::<FetchResponse>(&[5, 0]), "unknown kind"),
+        ("an unknown fetch refusal", parsed::<FetchResponse>(&[3, 7]), "unknown kind"),
+        (
+            "an unknown kind of page",
+            store(&bent(
+                &StoreRequest::PutManifest(manifest_header()),
+                &[&[0][..], &[0x1d; 32]].concat(),
+                &[&[2][..], &[0x1d; 32]].concat(),
+            )),
+            "unknown kind",
         ),
         (
             "a placement of an unknown kind of owner",
@@ -237,15 +250,11 @@ fn end(before: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_store_message_that_says_what_cannot_be_is_named() {
+fn a_version_or_a_length_of_time_that_cannot_be_is_named() {
     let put = StoreRequest::PutShard(shard_header());
     let page = StoreRequest::PutManifest(manifest_header());
-    let placement = StoreRequest::PutPlacement(placement_header());
     let stored = StoreResponse::Stored(receipt());
     let store = parsed::<StoreRequest>;
-    // chunk 3, index 9, code 10 + 4, length_max 1 MiB
-    let tail = [3, 9, 10, 4, 0x80, 0x80, 0x40];
-    let with = |to: &[u8]| store(&bent(&put, &tail, to));
     let lease = |seconds| store(&ending(&put, &varint(LEASE_SECONDS), &varint(seconds)));
     // What stands around the numbers: a root of ab and a length of 1 MiB, the grant's nonce of 4e.
     let times = |stored| [&[0x80, 0x80, 0x40][..], &varint(stored)].concat();
@@ -287,6 +296,29 @@ fn a_store_message_that_says_what_cannot_be_is_named() {
             "a lease of 3155760001 seconds; 1 second to 3155760000 seconds",
         ),
         ("a lease to the end of time", lease(u64::MAX), "a lease of 584542046091 years"),
+        (
+            "a grant for no time",
+            store(&bent(&put, &life(3600), &life(0))),
+            "a grant for 0 seconds; 1 second to 24 hours can be",
+        ),
+        (
+            "a route request for nothing",
+            parsed::<RouteRequest>(&[&[0][..], &locator().0, &[1, 0, 0]].concat()),
+            "a lease of 0 seconds",
+        ),
+    ]);
+}
+
+#[test]
+fn a_store_message_that_says_what_cannot_be_is_named() {
+    let put = StoreRequest::PutShard(shard_header());
+    let page = StoreRequest::PutManifest(manifest_header());
+    let placement = StoreRequest::PutPlacement(placement_header());
+    let store = parsed::<StoreRequest>;
+    // chunk 3, index 9, code 10 + 4, length_max 1 MiB
+    let tail = [3, 9, 10, 4, 0x80, 0x80, 0x40];
+    let with = |to: &[u8]| store(&bent(&put, &tail, to));
+    all_are_named(&[
         (
             "an index beyond the code",
             with(&[3, 14, 10, 4, 0x80, 0x80, 0x40]),
@@ -338,25 +370,6 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
         out.extend(varint(first_group.into()));
         parsed::<FetchResponse>(&out)
     };
-    let to = |addr: [u8; 4], port: u8| {
-        let addr = [&[1][..], &[3; 32], &[0], &addr, &[port, 0, 0, 0]].concat();
-        parsed::<RouteResponse>(&addr)
-    };
-    let list = |shards: &[ShardHeld]| {
-        let stat = FetchResponse::Stat { now: NOW, shards: vec![], more: false };
-        let empty = body(&stat).strip_suffix(&[0, 0]).unwrap().to_vec();
-        let mut out = [empty, vec![shards.len() as u8]].concat();
-        for shard in shards {
-            let shard = FetchResponse::Stat { now: NOW, shards: vec![*shard], more: false };
-            out.extend(&body(&shard).strip_suffix(&[0]).unwrap()[7..]);
-        }
-        parse::<FetchResponse>(&[out, vec![0]].concat())
-    };
-    let rooted = |root: u8| ShardHeld { root: Hash([root; 32]), ..held(0, 1) };
-    // Of two owners, who keep other bytes under the same name.
-    assert!(list(&[rooted(1), rooted(2), held(0, 2)]).is_ok());
-    let get = FetchRequest::GetShard { key: key(3, 9), root: Hash([0xab; 32]), first_group: 5 };
-    let fetch = parsed::<FetchRequest>;
     all_are_named(&[
         (
             "a trailer of no bytes",
@@ -377,9 +390,6 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
             parsed::<FetchResponse>(&[&[1][..], &varint((1 << 20) + 1)].concat()),
             "page of 1048577 bytes",
         ),
-        ("a shard listed twice", said(list(&[held(0, 1); 2])), "not in ascending order"),
-        ("roots out of order", said(list(&[rooted(2), rooted(1)])), "not in ascending order"),
-        ("shards out of order", said(list(&[held(1, 0), held(0, 1)])), "not in ascending order"),
         (
             "a placement page of no bytes",
             parsed::<FetchResponse>(&[&[4][..], &[7; 32], &[0, 0]].concat()),
@@ -390,10 +400,44 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
             parsed::<FetchResponse>(&[&[4][..], &[7; 32], &varint((1 << 20) + 1), &[0]].concat()),
             "placement page of 1048577 bytes",
         ),
+    ]);
+}
+
+#[test]
+fn a_list_that_is_out_of_order_and_an_address_of_nobody_are_named() {
+    let list = |shards: &[ShardHeld]| {
+        let stat = FetchResponse::Stat { now: NOW, shards: vec![], more: false };
+        let empty = body(&stat).strip_suffix(&[0, 0]).unwrap().to_vec();
+        let mut out = [empty, vec![shards.len() as u8]].concat();
+        for shard in shards {
+            let shard = FetchResponse::Stat { now: NOW, shards: vec![*shard], more: false };
+            out.extend(&body(&shard).strip_suffix(&[0]).unwrap()[7..]);
+        }
+        parse::<FetchResponse>(&[out, vec![0]].concat())
+    };
+    let rooted = |root: u8| ShardHeld { root: Hash([root; 32]), ..held(0, 1) };
+    // Of two owners, who keep other bytes under the same name.
+    assert!(list(&[rooted(1), rooted(2), held(0, 2)]).is_ok());
+    let to = |addr: [u8; 4], port: u8| {
+        let addr = [&[1][..], &[3; 32], &[0], &addr, &[port, 0, 0, 0]].concat();
+        parsed::<RouteResponse>(&addr)
+    };
+    all_are_named(&[
+        ("a shard listed twice", said(list(&[held(0, 1); 2])), "not in ascending order"),
+        ("roots out of order", said(list(&[rooted(2), rooted(1)])), "not in ascending order"),
+        ("shards out of order", said(list(&[held(1, 0), held(0, 1)])), "not in ascending order"),
         ("an address with port 0", to([10, 0, 0, 1], 0), "10.0.0.1:0 cannot be dialled"),
         ("the address 0.0.0.0", to([0; 4], 9), "0.0.0.0:9 cannot be dialled"),
         ("a broadcast address", to([255; 4], 9), "255.255.255.255:9 cannot be dialled"),
         ("a multicast address", to([224, 0, 0, 1], 9), "224.0.0.1:9 cannot be dialled"),
+    ]);
+}
+
+#[test]
+fn a_fetch_request_that_says_what_cannot_be_is_named() {
+    let get = FetchRequest::GetShard { key: key(3, 9), root: Hash([0xab; 32]), first_group: 5 };
+    let fetch = parsed::<FetchRequest>;
+    all_are_named(&[
         (
             "a get of a chunk beyond the last",
             fetch(&bent(&get, &[3, 9, 0xab], &[0x80, 0x80, 0x40, 9, 0xab])),
@@ -413,11 +457,6 @@ fn any_other_message_that_says_what_cannot_be_is_named() {
             "a get of placement page 1024",
             fetch(&[&[2][..], &locator().0, &[0x80, 0x08, 1]].concat()),
             "page 1024",
-        ),
-        (
-            "a route request for nothing",
-            parsed::<RouteRequest>(&[&[0][..], &locator().0, &[1, 0, 0]].concat()),
-            "a lease of 0 seconds",
         ),
         (
             "a stat behind index 255",

@@ -111,6 +111,17 @@ fn the_pages_of_an_owner_hold_its_receipts_alone() {
 }
 
 #[test]
+fn only_the_page_that_was_asked_for_is_an_answer() {
+    let [low, middle, high] = [1, 2, 3].map(|byte| PeerId([byte; 32]));
+    let answers = |whose: PlacementOf| [low, middle, high].map(|owner| whose.is(owner));
+    assert_eq!(answers(PlacementOf::Owner(middle)), [false, true, false]);
+    assert_eq!(answers(PlacementOf::First), [true; 3]);
+    assert_eq!(answers(PlacementOf::Behind(middle)), [false, false, true]);
+    // So a walk over owners that goes on with each answer comes to an end.
+    assert_eq!(answers(PlacementOf::Behind(high)), [false; 3]);
+}
+
+#[test]
 fn a_forged_foreign_or_impossible_receipt_stays_out() {
     let mut placement = Placement::new(locator());
     let mut refused = |bend: &dyn Fn(&mut pangea_wire::Receipt), entry: Option<&ChunkEntry>| {

@@ -1,6 +1,6 @@
 //! Manifests and chunks by origins that lie: every tag is right.
 
-use pangea_base::{ChunkNumber, Code, GROUP_BYTES, Hash};
+use pangea_base::{ChunkNumber, Code, GROUP_BYTES, Hash, PeerId};
 use pangea_ces::{ChunkShape, Suite};
 use pangea_wire::{ChunkParts, shard_bytes};
 use serde::Serialize;
@@ -28,15 +28,20 @@ fn root(plain: &[u8]) -> Vec<u8> {
     forge::root_page(&read_key().verify_key().manifest_key(), &SALT, plain)
 }
 
+fn old_root(plain: &[u8]) -> Vec<u8> {
+    let key = read_key().verify_key().manifest_key();
+    forge::root_page_of(forge::VERSION_OLD, &key, &SALT, plain)
+}
+
 /// Pages with their lengths before them, as `surfaces::manifest` reads them.
 fn file(pages: &[&[u8]]) -> Vec<u8> {
     let counted = |page: &&[u8]| [&(page.len() as u32).to_le_bytes()[..], page].concat();
     pages.iter().flat_map(counted).collect()
 }
 
-/// The plain text of a root page: bytes, chunks, label, and a list of a kind.
+/// The plain text of a root page: bytes, chunks, label, owner, and a list of a kind.
 fn plain<T: Serialize>(bytes: u64, chunks: u32, kind: u32, list: &T) -> Vec<u8> {
-    encoded(&(bytes, chunks, None::<Vec<u8>>, kind, list))
+    encoded(&(bytes, chunks, None::<Vec<u8>>, None::<PeerId>, kind, list))
 }
 
 fn roots(all: &mut Vec<Made>) {
@@ -49,9 +54,12 @@ fn roots(all: &mut Vec<Made>) {
     };
     for (name, bytes) in [
         ("empty", vec![]),
-        ("of-only-a-version", vec![1]),
+        ("of-only-a-version", vec![2]),
         ("of-version-0", versioned(0)),
-        ("of-version-2", versioned(2)),
+        ("of-version-3", versioned(3)),
+        ("of-version-2-called-1", versioned(1)),
+        ("of-version-1-with-an-owner", old_root(&plain(9, 1, 0, &vec![chunk_parts(2, 1, 9)]))),
+        ("of-version-1-cut-off", old_root(&[9, 1, 0, 0])),
         ("cut-inside-the-salt", good[..16].to_vec()),
         ("without-its-tag", good[..17].to_vec()),
         ("with-another-salt", flipped(5)),
@@ -59,7 +67,7 @@ fn roots(all: &mut Vec<Made>) {
         ("with-a-bent-tag", flipped(good.len() - 1)),
         ("of-garbage-behind-a-good-tag", root(&[0xff; 40])),
         ("of-nothing-behind-a-good-tag", root(&[])),
-        ("cut-off-behind-a-good-tag", root(&[9, 1, 0, 0])),
+        ("cut-off-behind-a-good-tag", root(&[9, 1, 0, 0, 0])),
         ("of-an-unknown-kind-of-list", root(&plain(9, 1, 3, &vec![chunk_parts(2, 1, 9)]))),
         (
             "with-bytes-behind-its-list",
@@ -67,10 +75,12 @@ fn roots(all: &mut Vec<Made>) {
         ),
         (
             "with-a-count-in-two-bytes",
-            root(&[&[9, 0x81, 0, 0, 0], &encoded(&vec![chunk_parts(2, 1, 9)])[..]].concat()),
+            root(&[&[9, 0x81, 0, 0, 0, 0], &encoded(&vec![chunk_parts(2, 1, 9)])[..]].concat()),
         ),
-        ("with-a-billion-chunks-in-six-bytes", root(&[9, 1, 0, 0, 255, 255, 255, 255, 3])),
-        ("with-an-option-of-2", root(&[9, 1, 2, 0, 0])),
+        ("with-a-billion-chunks-in-six-bytes", root(&[9, 1, 0, 0, 0, 255, 255, 255, 255, 3])),
+        ("with-an-option-of-2", root(&[9, 1, 2, 0, 0, 0])),
+        ("with-an-owner-of-2", root(&[9, 1, 0, 2, 0, 0])),
+        ("with-an-owner-cut-off", root(&[&[9, 1, 0, 1][..], &[7; 20]].concat())),
     ] {
         add(all, "manifest", name, file(&[&bytes]));
     }
@@ -160,7 +170,7 @@ fn labels(all: &mut Vec<Made>) {
     let key = read_key().content_key().label_key();
     let with = |label: Vec<u8>| {
         let list = vec![chunk_parts(2, 1, 9)];
-        file(&[&root(&encoded(&(9u64, 1u32, Some(label), 0u32, list)))])
+        file(&[&root(&encoded(&(9u64, 1u32, Some(label), None::<PeerId>, 0u32, list)))])
     };
     let sealed = |plain: &[u8]| with(forge::page(&key, &SALT, Level::Label, 0, plain));
     let named = |text: &str| {

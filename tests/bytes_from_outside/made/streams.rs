@@ -2,13 +2,14 @@
 
 use pangea_base::{ChunkNumber, GROUP_BYTES, Hash, Locator, ShardIndex, ShardKey, UnixTime};
 use pangea_wire::{
-    FetchRefusal, FetchRequest, FetchResponse, Grant, ManifestPage, Ping, Protocol, RouteRequest,
-    ShardBegins, StoreRequest, StoreTrailer, UNITS_END, frame, preamble, table_bytes, unit_header,
+    FetchRefusal, FetchRequest, FetchResponse, Grant, ManifestPage, Ping, PlacementOf, Protocol,
+    RouteRequest, ShardBegins, StoreRequest, StoreTrailer, UNITS_END, frame, other_version,
+    preamble, table_bytes, unit_header,
 };
 
 use super::super::surfaces::held_key;
 use super::super::targets::samples::{
-    LEASE, NOW, auth, identity, key, locator, pattern, shard_header, store_requests,
+    LEASE_SECONDS, NOW, auth, identity, key, locator, owner, pattern, shard_header, store_requests,
 };
 use super::wire::{get, unproven};
 use super::{Made, add, add_recipe, shard, shard_expected};
@@ -32,9 +33,12 @@ fn beginnings(all: &mut Vec<Made>) {
         ("with-a-protocol-of-255-bytes", vec![255; 10]),
         ("of-http", b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n".to_vec()),
         ("of-tls", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        ("of-a-later-version", [&[19][..], b"/pangea/store/2.0.0"].concat()),
+        ("of-an-earlier-version", [&[19][..], b"/pangea/store/1.0.0"].concat()),
+        ("of-a-later-version", [&[19][..], b"/pangea/store/3.0.0"].concat()),
+        ("of-a-version-beyond-a-byte", [&[21][..], b"/pangea/store/300.0.0"].concat()),
+        ("of-a-version-in-other-digits", [&[20][..], b"/pangea/store/02.0.0"].concat()),
         ("of-a-protocol-with-an-escape", vec![3, 0xff, 0x1b, 7]),
-        ("of-the-right-protocol-and-a-space", [&[20][..], b"/pangea/store/1.0.0 "].concat()),
+        ("of-the-right-protocol-and-a-space", [&[20][..], b"/pangea/store/2.0.0 "].concat()),
         ("cut-inside-the-protocol", store[..9].to_vec()),
         ("without-a-message", store.to_vec()),
         ("with-a-message-of-4-gib", [&store[..], &[255; 4]].concat()),
@@ -96,6 +100,7 @@ fn answers(all: &mut Vec<Made>) {
         bytes
     };
     let (start, length) = (head(begins).len(), whole(begins).len());
+    let placement = |length| FetchResponse::Placement { owner: owner(), length, more: false };
     for (name, bytes) in [
         ("nothing", vec![]),
         ("of-another-length", whole(ShardBegins { length: begins.length + 1, ..begins })),
@@ -107,6 +112,8 @@ fn answers(all: &mut Vec<Made>) {
         ("cut-inside-the-table", whole(begins)[..start + 100].to_vec()),
         ("cut-inside-a-group", whole(begins)[..length - 1].to_vec()),
         ("with-bytes-behind-it", [&whole(begins)[..], &[0]].concat()),
+        ("of-another-version", other_version(Protocol::Fetch).into()),
+        ("with-a-placement-cut-off", [&frame(&placement(9))[..], &[7; 3]].concat()),
         (
             "with-a-page-too-long-for-its-kind",
             frame(&FetchResponse::Blob { length: 65_537 }).into(),
@@ -181,8 +188,12 @@ fn requests(all: &mut Vec<Made>) {
     let fetch = |request: FetchRequest| asked(Protocol::Fetch, &frame(&request));
     let of_another = ShardKey { locator: Locator([9; 32]), ..held_key() };
     let locator = locator();
-    let after = Some((ChunkNumber(1), ShardIndex(1)));
-    let find = RouteRequest::FindRoutes { locator, bytes: 1 << 28, lease: LEASE };
+    let after = Some((ChunkNumber(1), ShardIndex(1), Hash([1; 32])));
+    let whose = PlacementOf::First;
+    let (lease_seconds, now) = (LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator, bytes: 1 << 28, lease_seconds, now };
+    let other_root =
+        FetchRequest::GetShard { key: held_key(), root: Hash([1; 32]), first_group: 0 };
     let long = frame(&Ping { nonce: [7; 16] });
     for (name, bytes) in [
         ("for-a-shard-of-another-object", fetch(get(of_another, 0))),
@@ -192,9 +203,10 @@ fn requests(all: &mut Vec<Made>) {
             "for-a-manifest-that-is-not-held",
             fetch(FetchRequest::GetManifest { locator, page: Hash([1; 32]) }),
         ),
+        ("for-a-shard-with-another-root", fetch(other_root)),
         (
             "for-a-placement-that-is-not-held",
-            fetch(FetchRequest::GetPlacement { locator, page: 0 }),
+            fetch(FetchRequest::GetPlacement { locator, page: 0, whose }),
         ),
         ("for-more-than-the-share-of-a-peer", asked(Protocol::Route, &frame(&find))),
         ("of-no-protocol", vec![0]),
@@ -203,7 +215,10 @@ fn requests(all: &mut Vec<Made>) {
         ("of-a-message-that-is-none", asked(Protocol::Fetch, &[1, 0, 0, 0, 9])),
         ("that-ends-at-once", vec![]),
         ("that-ends-inside-its-message", asked(Protocol::Ping, &long[..9])),
-        ("for-a-list-of-what-follows-the-last", fetch(FetchRequest::Stat { locator, after })),
+        (
+            "for-a-list-of-what-follows-the-last",
+            fetch(FetchRequest::Stat { locator, owner: None, after }),
+        ),
     ] {
         // The last one is an answer and no refusal: it shows that the others could be.
         if name != "for-a-list-of-what-follows-the-last" {
@@ -215,9 +230,9 @@ fn requests(all: &mut Vec<Made>) {
 
 /// Puts that a node refuses.
 fn proofs(all: &mut Vec<Made>) {
-    let granted = |bytes_max, expires: u64, nonce: u8| {
-        let expires = UnixTime(expires);
-        Grant::issue(&identity(1), identity(2).peer(), locator(), bytes_max, expires, [nonce; 16])
+    let granted = |bytes_max, issued: u64, nonce: u8| {
+        let issued = UnixTime(issued);
+        Grant::issue(&identity(1), owner(), locator(), bytes_max, issued, 3600, [nonce; 16])
     };
     let with = |grant: &Grant, index: u8, unit: &[u8], root: Hash| {
         let mut header = shard_header(auth());
@@ -227,7 +242,7 @@ fn proofs(all: &mut Vec<Made>) {
         let body = [&unit_header(unit.len())[..], unit, &UNITS_END, &trailer].concat();
         [&preamble(Protocol::Store)[..], &request, &body].concat()
     };
-    let good = granted(1 << 30, NOW.0 + 3600, 1);
+    let good = granted(1 << 30, NOW.0, 1);
     let unit = pattern(300);
     let right = Hash::of(&unit);
     let elsewhere = Grant { locator: Locator([9; 32]), ..good.clone() };
@@ -241,13 +256,14 @@ fn proofs(all: &mut Vec<Made>) {
     let raw =
         |header| [&preamble(Protocol::Store)[..], &frame(&StoreRequest::PutShard(header))].concat();
     for (name, bytes) in [
-        ("with-a-grant-that-is-over", with(&granted(1 << 30, NOW.0, 1), 1, &unit, right)),
+        ("with-a-grant-that-is-over", with(&granted(1 << 30, NOW.0 - 3600, 1), 1, &unit, right)),
+        ("with-a-grant-from-tomorrow", with(&granted(1 << 30, NOW.0 + 86_400, 1), 1, &unit, right)),
         ("with-a-grant-for-another-object", with(&elsewhere, 1, &unit, right)),
         ("with-a-grant-to-another-origin", with(&stranger, 1, &unit, right)),
         ("with-a-grant-by-another-holder", raw(foreign)),
         ("with-a-forged-grant", raw(forged)),
         ("with-a-proof-of-another-connection", raw(stolen)),
-        ("of-more-than-the-grant", with(&granted(300, NOW.0 + 3600, 1), 1, &unit, right)),
+        ("of-more-than-the-grant", with(&granted(300, NOW.0, 1), 1, &unit, right)),
         ("of-another-root-than-announced", with(&good, 1, &unit, Hash([1; 32]))),
         ("of-other-bytes-for-what-is-held", with(&good, 9, &pattern(299), Hash::of(&pattern(299)))),
         ("of-a-shard-without-its-trailer", with(&good, 1, &unit, right)[..600].to_vec()),

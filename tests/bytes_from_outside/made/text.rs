@@ -98,6 +98,7 @@ fn addresses(all: &mut Vec<Made>) {
         ("ipv6-without-brackets", format!("{peer}@::1:9090")),
         ("port-0", format!("{peer}@10.0.0.1:0")),
         ("an-unspecified-ip", format!("{peer}@0.0.0.0:9090")),
+        ("an-address-of-one-link-and-not-which", format!("{peer}@[fe80::1]:9090")),
         ("multiaddr-of-the-wrong-family", format!("/ip4/::1/udp/1/quic-v1/p2p/{peer}")),
         ("multiaddr-over-tcp", multi("tcp/9090")),
         ("multiaddr-of-old-quic", multi("udp/9090/quic")),

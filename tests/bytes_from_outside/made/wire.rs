@@ -2,14 +2,15 @@
 
 use pangea_base::{ChunkNumber, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
 use pangea_wire::{
-    FetchRequest, FetchResponse, Grant, Message, Placement, Receipt, RouteRequest, RouteResponse,
-    ShardHeld, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, frame,
+    FetchRequest, FetchResponse, Grant, Message, Placement, Protocol, Receipt, RouteRequest,
+    RouteResponse, ShardHeld, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, Whose,
+    frame, limits, other_version,
 };
 use serde::Serialize;
 
 use super::super::targets::samples::{
-    LEASE, NOW, auth, chunk_parts, fetch_requests, grant, identity, key, locator, peer_addr,
-    receipt, store_requests,
+    LEASE_SECONDS, NOW, UNTIL, auth, chunk_parts, fetch_requests, grant, identity, key, locator,
+    owner, pattern, peer_addr, receipt, store_requests,
 };
 use super::{Made, add, add_recipe};
 
@@ -47,6 +48,8 @@ fn store_request(all: &mut Vec<Made>) {
         bytes[1] = version;
         bytes
     };
+    // What stands around the lifetime of the grant: its nonce behind it.
+    let life = |seconds: u64| [encoded(&seconds), vec![0x4e; 16]].concat();
     let page = [&[0][..], &[0x1d; 32]].concat();
     for (name, bytes) in [
         ("empty", vec![]),
@@ -57,7 +60,9 @@ fn store_request(all: &mut Vec<Made>) {
         ("of-a-kind-in-five-bytes-of-ones", vec![0xff; 40]),
         ("of-a-kind-in-two-bytes", [&[0x80, 0][..], &put[1..]].concat()),
         ("with-a-grant-of-version-0", versioned(0)),
-        ("with-a-grant-of-version-2", versioned(2)),
+        ("with-a-grant-of-version-1", versioned(1)),
+        ("with-a-grant-of-version-3", versioned(3)),
+        ("with-a-grant-for-two-days", bent(&put, &life(3600), &life(2 * 86_400))),
         ("with-a-page-of-an-unknown-kind", bent(&root, &page, &[&[2][..], &[0x1d; 32]].concat())),
     ] {
         add(all, "store-request", name, bytes);
@@ -70,7 +75,9 @@ fn store_numbers(all: &mut Vec<Made>) {
     let [put, root, page, placement] = &store_requests(&auth())[..] else { unreachable!() };
     // Chunk 3, index 9, code 10 + 4, length_max 1 MiB.
     let tail = [3, 9, 10, 4, 0x80, 0x80, 0x40];
-    let put = |to: &[u8]| bent(&body(put), &tail, to);
+    let put_body = body(put);
+    let put = |to: &[u8]| bent(&put_body, &tail, to);
+    let lease = |seconds: u64| bent(&put_body, &encoded(&LEASE_SECONDS), &encoded(&seconds));
     let root = |to: &[u8]| bent(&body(root), &[0x80, 0x80, 0x04], to);
     let page = |to: &[u8]| bent(&body(page), &[0xe8, 0x07], to);
     let placement = |to: &[u8]| bent(&body(placement), &[2, 0xe8, 0x07], to);
@@ -85,6 +92,9 @@ fn store_numbers(all: &mut Vec<Made>) {
         ("of-256-mib-and-a-byte", put(&[3, 9, 10, 4, 0x81, 0x80, 0x80, 0x80, 0x01])),
         ("of-16-exbibytes", put(&[&[3, 9, 10, 4][..], &[0xff; 9], &[1]].concat())),
         ("with-a-length-beyond-64-bits", put(&[&[3, 9, 10, 4][..], &[0xff; 9], &[2]].concat())),
+        ("with-a-lease-of-nothing", lease(0)),
+        ("with-a-lease-of-a-century-and-a-second", lease(limits::LEASE_SECONDS_MAX + 1)),
+        ("with-a-lease-to-the-end-of-time", lease(u64::MAX)),
         ("with-a-root-page-of-no-bytes", root(&[0])),
         ("with-a-root-page-of-64-kib-and-a-byte", root(&[0x81, 0x80, 0x04])),
         ("with-a-page-of-1-mib-and-a-byte", page(&[0x81, 0x80, 0x40])),
@@ -108,21 +118,31 @@ fn store_numbers(all: &mut Vec<Made>) {
 }
 
 fn fetch_request(all: &mut Vec<Made>) {
-    let [get, _, placement, stat] = &fetch_requests()[..] else { unreachable!() };
+    let [get, _, placement, stat, ..] = &fetch_requests()[..] else { unreachable!() };
     let (get, placement, stat) = (body(get), body(placement), body(stat));
-    let after = stat.len() - 3;
+    // Behind kind and locator: no owner, then what is listed behind which shard.
+    let after = 1 + 32 + 1;
+    let root = &get[get.len() - 33..get.len() - 1];
+    let shard = |from: &[u8]| bent(&get, &[&[3, 9], root, &[1]].concat(), from);
+    let group = |group: &[u8]| shard(&[&[3, 9], root, group].concat());
+    let whose = placement.len() - 2;
     for (name, bytes) in [
         ("empty", vec![]),
         ("of-an-unknown-kind", vec![4; 40]),
-        ("of-chunk-2-to-the-20", bent(&get, &[3, 9, 1], &[0x80, 0x80, 0x40, 9, 1])),
-        ("of-index-255", bent(&get, &[3, 9, 1], &[3, 255, 1])),
-        ("of-a-group-that-no-shard-has", bent(&get, &[3, 9, 1], &[3, 9, 0x80, 0x80, 0x01])),
-        ("of-group-2-to-the-32-less-1", bent(&get, &[3, 9, 1], &[3, 9, 255, 255, 255, 255, 15])),
-        ("of-a-group-beyond-32-bits", bent(&get, &[3, 9, 1], &[3, 9, 255, 255, 255, 255, 31])),
-        ("of-placement-page-1024", [&placement[..placement.len() - 1], &[0x80, 0x08]].concat()),
-        ("after-index-255", [&stat[..after], &[1, 0, 255]].concat()),
-        ("after-an-option-of-2", [&stat[..after], &[2, 0, 3]].concat()),
+        ("of-chunk-2-to-the-20", shard(&[&[0x80, 0x80, 0x40, 9], root, &[1]].concat())),
+        ("of-index-255", shard(&[&[3, 255], root, &[1]].concat())),
+        ("without-a-root", shard(&[3, 9, 1])),
+        ("of-a-group-that-no-shard-has", group(&[0x80, 0x80, 0x01])),
+        ("of-group-2-to-the-32-less-1", group(&[255, 255, 255, 255, 15])),
+        ("of-a-group-beyond-32-bits", group(&[255, 255, 255, 255, 31])),
+        ("of-placement-page-1024", [&placement[..whose], &[0x80, 0x08, 1]].concat()),
+        ("of-the-placement-of-an-unknown-kind", [&placement[..whose], &[0, 3]].concat()),
+        ("of-the-placement-of-nobody", [&placement[..whose], &[0, 0]].concat()),
+        ("after-index-255", [&stat[..after], &[1, 0, 255], root].concat()),
+        ("after-an-option-of-2", [&stat[..after], &[2, 0, 3], root].concat()),
+        ("of-an-owner-of-2", [&stat[..after - 1], &[2, 0]].concat()),
         ("after-nothing-in-its-place", stat[..after].to_vec()),
+        ("after-a-shard-without-a-root", [&stat[..after], &[1, 0, 3]].concat()),
         ("with-a-byte-more", [&get[..], &[0]].concat()),
     ] {
         add(all, "fetch-request", name, bytes);
@@ -135,9 +155,12 @@ fn fetch_response(all: &mut Vec<Made>) {
         index: ShardIndex(index),
         length: 300,
         root: Hash([2; 32]),
-        lease: LEASE,
+        until: UNTIL,
     };
-    let list = |shards: Vec<ShardHeld>| encoded(&FetchResponse::Stat { shards, more: false });
+    let now = UnixTime(7);
+    let list = |shards: Vec<ShardHeld>| encoded(&FetchResponse::Stat { now, shards, more: false });
+    let rooted = |root: u8| ShardHeld { root: Hash([root; 32]), ..held(0, 1) };
+    let page = |length: u64| [&[4][..], &[7; 32], &encoded(&length), &[0]].concat();
     let mut not_a_bool = list(vec![held(0, 0)]);
     *not_a_bool.last_mut().expect("it has bytes") = 2;
     let begins = |length: u64, first: u32| encoded(&(0u32, length, [2u8; 32], first));
@@ -149,23 +172,31 @@ fn fetch_response(all: &mut Vec<Made>) {
         ("of-a-page-of-1-mib-and-a-byte", vec![1, 0x81, 0x80, 0x40]),
         ("with-a-shard-twice", list(vec![held(0, 1), held(0, 1)])),
         ("with-shards-in-no-order", list(vec![held(1, 0), held(0, 1)])),
+        ("with-roots-in-no-order", list(vec![rooted(2), rooted(1)])),
+        ("of-a-placement-of-no-bytes", page(0)),
+        ("of-a-placement-of-1-mib-and-a-byte", page((1 << 20) + 1)),
         ("with-a-shard-of-index-255", list(vec![held(0, 255)])),
         ("with-a-bool-of-2", not_a_bool),
-        ("with-a-billion-shards-in-six-bytes", vec![2, 255, 255, 255, 255, 3]),
+        ("with-a-billion-shards-in-six-bytes", vec![2, 7, 255, 255, 255, 255, 3]),
         ("of-an-unknown-refusal", vec![3, 7]),
-        ("of-an-unknown-kind", vec![4, 0]),
+        ("of-an-unknown-kind", vec![5, 0]),
+        ("of-another-version", other_version(Protocol::Fetch)[4..].to_vec()),
     ] {
         add(all, "fetch-response", name, bytes);
     }
-    let one = data_encoding::HEXLOWER.encode(&list(vec![held(0, 0)])[2..][..40]);
-    let many = format!("hex 028108\nrepeat 1025 {one}\nhex 00");
+    let one = data_encoding::HEXLOWER.encode(&list(vec![held(0, 0)])[3..][..41]);
+    let many = format!("hex 02078108\nrepeat 1025 {one}\nhex 00");
     add_recipe(all, "fetch-response", "with-1025-shards", &many);
     add_recipe(all, "fetch-response", "of-64-kib-and-a-byte", "repeat 65537 00");
 }
 
 fn others(all: &mut Vec<Made>) {
-    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease: LEASE };
+    let (lease_seconds, now) = (LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease_seconds, now };
+    let end = [encoded(&LEASE_SECONDS), encoded(&NOW)].concat();
+    let idle = bent(&body(&find), &end, &[&[0], &encoded(&NOW)[..]].concat());
     add(all, "route-request", "of-an-unknown-kind", [1; 40]);
+    add(all, "route-request", "with-a-lease-of-nothing", idle);
     add(all, "route-request", "two-bytes-more", [body(&find), vec![0, 0]].concat());
     add(all, "route-request", "cut-in-the-middle", &body(&find)[..20]);
     add_recipe(all, "route-request", "of-129-bytes", "repeat 129 00");
@@ -173,12 +204,16 @@ fn others(all: &mut Vec<Made>) {
     add(all, "ping", "of-15-bytes", [0; 15]);
     add(all, "ping", "of-17-bytes", [0; 17]);
     add(all, "pong", "without-its-numbers", [0; 16]);
-    let pong = [&[0; 16][..], &[0xff, 0xff, 0x07], &[0, 0]].concat();
+    let pong = [&[0; 16][..], &[0xff, 0xff, 0x07], &[0, 0, 0]].concat();
     add(all, "pong", "with-a-version-beyond-16-bits", pong);
-    let padded = [&[0; 16][..], &[0x81, 0x00], &[0, 0]].concat();
+    let padded = [&[0; 16][..], &[0x81, 0x00], &[0, 0, 0]].concat();
     add(all, "pong", "with-a-version-in-two-bytes", padded);
+    add(all, "pong", "without-a-time", [&[0; 16][..], &[2, 0, 0]].concat());
+    add(all, "pong", "of-another-version", &other_version(Protocol::Ping)[4..]);
     add(all, "store-answer", "of-an-unknown-kind", [3]);
-    add(all, "store-answer", "of-an-unknown-refusal", [2, 13]);
+    add(all, "store-answer", "of-an-unknown-refusal", [2, 14]);
+    add(all, "store-answer", "of-a-quota-of-nobody", [2, 1, 2, 1, 1, 1]);
+    add(all, "store-answer", "of-another-version", &other_version(Protocol::Store)[4..]);
     add(all, "store-answer", "of-a-refusal-without-its-limit", [2, 1]);
     add(all, "store-answer", "empty", "");
 }
@@ -188,9 +223,9 @@ fn addresses(all: &mut Vec<Made>) {
     let one = |ip: [u8; 4], port: u16| {
         let mut at = peer_addr(port);
         at.addr = (ip, port).into();
-        encoded(&RouteResponse { peers: vec![at], grants: vec![], refusal: None })
+        encoded(&RouteResponse { peers: vec![at], grants: vec![], refusal: None, now: UnixTime(7) })
     };
-    let neither = [&[1][..], &[3; 32], &[2, 10, 0, 0, 1, 1, 0, 0, 0]].concat();
+    let neither = [&[1][..], &[3; 32], &[2, 10, 0, 0, 1, 1, 0, 0, 0, 0]].concat();
     for (name, bytes) in [
         ("with-port-0", one([10, 0, 0, 1], 0)),
         ("with-an-unspecified-address", one([0; 4], 9)),
@@ -198,59 +233,74 @@ fn addresses(all: &mut Vec<Made>) {
         ("with-a-multicast-address", one([224, 0, 0, 1], 9)),
         ("with-an-address-of-neither-family", neither),
         ("with-a-billion-peers-in-six-bytes", vec![255, 255, 255, 255, 3, 0]),
-        ("without-its-last-field", vec![0, 0]),
+        ("without-its-last-field", vec![0, 0, 0]),
     ] {
         add(all, "route-answer", name, bytes);
     }
     let peer = data_encoding::HEXLOWER.encode(&one([10, 0, 0, 1], 9)[1..][..38]);
-    let many = format!("hex 41\nrepeat 65 {peer}\nhex 0000");
+    let many = format!("hex 41\nrepeat 65 {peer}\nhex 000007");
     add_recipe(all, "route-answer", "with-65-peers", &many);
     let grant = data_encoding::HEXLOWER.encode(&encoded(&grant()));
-    let many = format!("hex 0041\nrepeat 65 {grant}\nhex 00");
+    let many = format!("hex 0041\nrepeat 65 {grant}\nhex 0007");
     add_recipe(all, "route-answer", "with-65-grants", &many);
 }
 
 /// Receipts that do not answer the put of shard 9 of chunk 3, and refusals.
 fn receipts(all: &mut Vec<Made>) {
     let good = receipt();
-    let (root, length, lease) = (good.root, good.length, good.lease);
-    let issued = |by: u8, key: ShardKey, root, length, lease| {
-        Receipt::issue(&identity(by), key, root, length, lease)
+    let (root, length, whose) = (good.root, good.length, owner());
+    let issued = |by: u8, key: ShardKey, root, length| {
+        Receipt::issue(&identity(by), whose, key, root, length, NOW, UNTIL)
     };
+    let lasting = |stored: u64, until: u64| {
+        let (stored, until) = (UnixTime(stored), UnixTime(until));
+        Receipt::issue(&identity(1), whose, key(3, 9), root, length, stored, until)
+    };
+    let stranger = identity(3).peer();
+    let of_a_stranger = Receipt::issue(&identity(1), stranger, key(3, 9), root, length, NOW, UNTIL);
     let elsewhere = ShardKey { locator: Locator([9; 32]), ..key(3, 9) };
     let mut forged = good.clone();
     forged.signature[0] ^= 1;
     let cases = [
-        ("by-another-holder", issued(3, key(3, 9), root, length, lease)),
-        ("for-another-object", issued(1, elsewhere, root, length, lease)),
-        ("for-another-shard", issued(1, key(3, 8), root, length, lease)),
-        ("for-another-chunk", issued(1, key(4, 9), root, length, lease)),
-        ("for-another-root", issued(1, key(3, 9), Hash([0; 32]), length, lease)),
-        ("for-another-length", issued(1, key(3, 9), root, length - 1, lease)),
-        ("with-a-short-lease", issued(1, key(3, 9), root, length, UnixTime(lease.0 - 1))),
+        ("by-another-holder", issued(3, key(3, 9), root, length)),
+        ("for-another-owner", of_a_stranger),
+        ("for-another-object", issued(1, elsewhere, root, length)),
+        ("for-another-shard", issued(1, key(3, 8), root, length)),
+        ("for-another-chunk", issued(1, key(4, 9), root, length)),
+        ("for-another-root", issued(1, key(3, 9), Hash([0; 32]), length)),
+        ("for-another-length", issued(1, key(3, 9), root, length - 1)),
+        ("with-a-short-lease", lasting(NOW.0, UNTIL.0 - 1)),
+        // The end is the one that was hoped for; the clock was set forward before it began.
+        ("with-a-lease-that-began-late", lasting(NOW.0 + 3600, UNTIL.0)),
+        ("with-a-lease-that-ends-before-it-begins", lasting(NOW.0, NOW.0 - 1)),
+        ("with-a-lease-of-a-thousand-years", lasting(NOW.0, NOW.0 + 31_557_600_000)),
         ("with-a-bent-signature", forged.clone()),
-        ("for-a-shard-of-no-bytes", issued(1, key(3, 9), root, 0, lease)),
-        ("for-chunk-2-to-the-20", issued(1, key(1 << 20, 9), root, length, lease)),
-        ("of-version-2", Receipt { version: 2, ..good.clone() }),
+        ("for-a-shard-of-no-bytes", issued(1, key(3, 9), root, 0)),
+        ("for-chunk-2-to-the-20", issued(1, key(1 << 20, 9), root, length)),
+        ("of-version-1", Receipt { version: 1, ..good.clone() }),
+        ("of-version-3", Receipt { version: 3, ..good.clone() }),
     ];
     for (name, receipt) in cases {
         add(all, "store-answer", name, encoded(&StoreResponse::Stored(receipt)));
     }
     // What a placement takes is decided again, by somebody else and much later.
     let listed = chunk_parts(10, 4, 1 << 20);
-    let listed = issued(1, key(3, 9), listed.roots[9], listed.shard_bytes, lease);
+    let listed = issued(1, key(3, 9), listed.roots[9], listed.shard_bytes);
     for (name, receipt) in [
-        ("for-another-object", issued(1, elsewhere, root, length, lease)),
+        ("for-another-object", issued(1, elsewhere, root, length)),
         ("for-a-shard-that-the-manifest-lacks", good.clone()),
-        ("for-a-shard-of-no-bytes", issued(1, key(3, 9), root, 0, lease)),
+        ("for-a-shard-of-no-bytes", issued(1, key(3, 9), root, 0)),
+        ("with-a-lease-of-a-thousand-years", lasting(NOW.0, NOW.0 + 31_557_600_000)),
         ("with-a-bent-signature", Receipt { signature: forged.signature, ..listed }),
-        ("of-version-2", Receipt { version: 2, ..good }),
+        ("of-version-1-with-an-owner", Receipt { version: 1, ..good.clone() }),
+        ("of-version-3", Receipt { version: 3, ..good }),
     ] {
         add(all, "receipt", name, encoded(&receipt));
     }
-    for number in 0..13u8 {
+    for number in 0..14u8 {
         let more: &[u8] = match number {
-            1 | 3 | 5 => &[9],
+            1 => &[0, 9, 9, 9],
+            3 | 5 | 6 | 8 => &[9],
             2 => &[0, 5],
             _ => &[],
         };
@@ -261,56 +311,72 @@ fn receipts(all: &mut Vec<Made>) {
 
 /// Grants that are not for identity 2, by identity 1, now.
 fn grants(all: &mut Vec<Made>) {
-    let (origin, expires) = (identity(2).peer(), UnixTime(NOW.0 + 3600));
-    let issued = |by: u8, origin, locator, expires| {
-        Grant::issue(&identity(by), origin, locator, 300, expires, [1; 16])
+    let origin = owner();
+    let issued = |by: u8, origin, locator, lifetime: u64| {
+        Grant::issue(&identity(by), origin, locator, 300, NOW, lifetime, [1; 16])
     };
-    let mut forged = issued(1, origin, locator(), expires);
+    let mut forged = issued(1, origin, locator(), 3600);
     forged.bytes_max += 1;
-    let stolen = issued(1, identity(3).peer(), locator(), expires);
+    let mut longer = issued(1, origin, locator(), 3600);
+    longer.lifetime_seconds += 1;
+    let stolen = issued(1, identity(3).peer(), locator(), 3600);
+    let answer = |grants: Vec<Grant>, refusal| {
+        encoded(&RouteResponse { peers: vec![], grants, refusal, now: NOW })
+    };
     for (name, grant) in [
-        ("with-a-grant-by-another-holder", issued(3, origin, locator(), expires)),
+        ("with-a-grant-by-another-holder", issued(3, origin, locator(), 3600)),
         ("with-a-grant-to-another-origin", stolen),
-        ("with-a-grant-for-another-object", issued(1, origin, Locator([9; 32]), expires)),
-        ("with-a-grant-that-is-over", issued(1, origin, locator(), NOW)),
+        ("with-a-grant-for-another-object", issued(1, origin, Locator([9; 32]), 3600)),
+        ("with-a-grant-for-two-days", issued(1, origin, locator(), 2 * 86_400)),
         ("with-a-grant-for-more-than-was-signed", forged),
+        ("with-a-grant-for-longer-than-was-signed", longer),
     ] {
-        let answer = RouteResponse { peers: vec![], grants: vec![grant], refusal: None };
-        add(all, "route-answer", name, encoded(&answer));
+        add(all, "route-answer", name, answer(vec![grant], None));
     }
-    let refusal = Some(over_quota(300));
-    let none = RouteResponse { peers: vec![], grants: vec![], refusal };
-    add(all, "route-answer", "with-a-refusal", encoded(&none));
-    let old = Grant { version: 2, ..issued(1, origin, locator(), expires) };
-    let old = RouteResponse { peers: vec![], grants: vec![old], refusal: None };
-    add(all, "route-answer", "with-a-grant-of-version-2", encoded(&old));
+    let (whose, used, limit, capacity) = (Whose::Network, 200, 300, 3000);
+    let refusal = Some(StoreRefusal::OverQuota { whose, used, limit, capacity });
+    add(all, "route-answer", "with-a-refusal", answer(vec![], refusal));
+    for version in [1, 3] {
+        let other = Grant { version, ..issued(1, origin, locator(), 3600) };
+        let name = format!("with-a-grant-of-version-{version}");
+        add(all, "route-answer", &name, answer(vec![other], None));
+    }
+    add(all, "route-answer", "of-another-version", &other_version(Protocol::Route)[4..]);
 }
 
 fn placements(all: &mut Vec<Made>) {
     let mut placement = Placement::new(locator());
     for holder in [1, 2] {
-        let receipt = Receipt::issue(&identity(holder), key(3, 9), Hash([2; 32]), 300, LEASE);
+        let (holder, key, root) = (identity(holder), key(3, 9), Hash([2; 32]));
+        let receipt = Receipt::issue(&holder, owner(), key, root, 300, NOW, UNTIL);
         placement.add(receipt, None).expect("it is genuine");
     }
-    let page = placement.pages(&[])[0].to_vec();
-    // Version, locator, number, pages, holders; then the receipts, which are of equal length.
-    let head = [&[1][..], &locator().0].concat();
+    let page = placement.pages(owner(), &[])[0].to_vec();
+    // Version, locator, owner, number, pages, holders; then the receipts, all of one length.
+    let head = [&[2][..], &locator().0, &owner().0].concat();
     let receipts = &page[head.len() + 4..];
     let one = receipts.len() / 2;
     let with = |head: &[u8], rest: &[&[u8]]| [head, &rest.concat()].concat();
     let swapped = with(&head, &[&[0, 1, 0, 2], &receipts[one..], &receipts[..one]]);
     let twice = with(&head, &[&[0, 1, 0, 2], &receipts[..one], &receipts[..one]]);
     let first = [&[0, 1, 0, 1][..], &receipts[..one]].concat();
-    // The receipt's length is 300, in front of a lease of five bytes.
+    // The receipt's length is 300, in front of its times.
     let empty = bent(&with(&head, &[&first]), &[0xac, 0x02], &[0]);
     let index = bent(&with(&head, &[&first]), &[1, 3, 9], &[1, 3, 255]);
+    let times = |until: u64| [encoded(&NOW), encoded(&until)].concat();
+    let ended = bent(&with(&head, &[&first]), &times(UNTIL.0), &times(NOW.0 - 1));
     let at = |port: u16| {
         encoded(&vec![pangea_base::PeerAddr { peer: PeerId([3; 32]), ..peer_addr(port) }])
     };
     for (name, bytes) in [
         ("empty", vec![]),
-        ("of-version-2", with(&[&[2][..], &locator().0].concat(), &[&[0, 1, 0, 0]])),
-        ("of-another-object", with(&[&[1][..], &[9; 32]].concat(), &[&[0, 1, 0, 0]])),
+        ("of-version-0", with(&[&[0][..], &head[1..]].concat(), &[&[0, 1, 0, 0]])),
+        ("of-version-3", with(&[&[3][..], &head[1..]].concat(), &[&[0, 1, 0, 0]])),
+        ("of-version-1-with-an-owner", with(&[&[1][..], &head[1..]].concat(), &[&[0, 1, 0, 0]])),
+        ("of-version-1-and-another-object", with(&[&[1][..], &[9; 32]].concat(), &[&[0, 1, 0, 0]])),
+        ("of-another-object", with(&[&[2][..], &[9; 32], &owner().0].concat(), &[&[0, 1, 0, 0]])),
+        ("of-another-owner", with(&[&[2][..], &locator().0, &[9; 32]].concat(), &[&[0, 1, 0, 0]])),
+        ("with-a-receipt-that-ends-before-it-begins", ended),
         ("number-1-of-1", with(&head, &[&[1, 1, 0, 0]])),
         ("of-no-pages", with(&head, &[&[0, 0, 0, 0]])),
         ("of-1025-pages", with(&head, &[&[0, 0x81, 0x08, 0, 0]])),
@@ -344,12 +410,7 @@ pub fn unproven(mut request: StoreRequest) -> StoreRequest {
     request
 }
 
-/// A get of that shard.
+/// A get of the shard whose bytes are the pattern of 300.
 pub fn get(key: ShardKey, first_group: u32) -> FetchRequest {
-    FetchRequest::GetShard { key, first_group }
-}
-
-fn over_quota(bytes: u64) -> StoreRefusal {
-    let (used, limit, capacity) = (bytes, bytes, bytes);
-    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
+    FetchRequest::GetShard { key, root: Hash::of(&pattern(300)), first_group }
 }

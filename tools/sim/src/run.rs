@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::world::clocks::{Clocks, NIGHT};
 use crate::world::planted::Plant;
 use crate::world::survey::SURVEY;
 use crate::world::{Tally, World};
@@ -81,6 +82,9 @@ fn all_of(world: &mut World) {
     if world.weather.idles {
         idle_day(world);
     }
+    if world.weather.clocks == Clocks::WrongAndNight {
+        night(world);
+    }
     world.close();
     run_for(world, CLOSING);
     if world.failure.is_none() {
@@ -95,6 +99,17 @@ fn idle_day(world: &mut World) {
     world.stand_still(DAY_AND_MORE);
     run_for(world, REST);
     world.check_freed();
+    all_is_there(world);
+}
+
+/// Longer than a doubt lasts: every clock is believed again, and every object can be read.
+fn night(world: &mut World) {
+    run_for(world, NIGHT);
+    world.check_believed();
+    all_is_there(world);
+}
+
+fn all_is_there(world: &mut World) {
     world.read_all();
     run_until(world, LIVENESS, "after a day an object is not read", World::is_idle);
     run_for(world, REST);
@@ -147,4 +162,36 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::weather::Fault;
+
+    /// A lawful world in which holders move and nothing else happens.
+    fn moving(seed: u64, plant: Option<Plant>) -> World {
+        let mut world = (seed..).map(|seed| World::new(seed, 0, plant));
+        let mut world = world.find(|world| world.weather.is_lawful && is_roomy(world)).unwrap();
+        world.weather.faults = vec![Fault::Move];
+        all_of(&mut world);
+        world
+    }
+
+    /// Its code bears that a holder is gone for a while.
+    fn is_roomy(world: &World) -> bool {
+        world.weather.tolerance() > 0 && world.weather.enemies == 0 && world.weather.liars == 0
+    }
+
+    #[test]
+    fn holders_that_moved_are_found_and_that_they_are_not_would_be_seen() {
+        for seed in [100, 200, 300] {
+            let world = moving(seed, None);
+            assert!(world.failure.is_none(), "{:?}", world.failure);
+            assert!(world.log.faults.contains_key(Fault::Move.name()), "{:?}", world.log.faults);
+            let planted = moving(seed, Some(Plant::OldAddress));
+            // A put or a get failed for no reason, or a holder seems to have lost what it has.
+            assert!(planted.failure.is_some(), "seed {seed}: an old address that wins is not seen");
+        }
+    }
 }

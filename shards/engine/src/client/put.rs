@@ -1,6 +1,7 @@
 //! Putting one object: find holders, deal its chunks over the cores, then tell every holder what
 //! the object is and where it lies.
 
+mod asking;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,13 @@ use pangea_base::{
 };
 use pangea_ces::ChunkPlan;
 use pangea_ces::plan::{Plan, Situation};
-use pangea_wire::{ChunkEntry, ClockDifference, Grant, Label, Link, Receipt};
+use pangea_wire::{ChunkEntry, ClockDifference, Label, Link, Receipt};
 
 use super::{Numbers, Outbox, Trouble, note};
 use crate::message::{
-    Answer, Ask, AskFailed, AskId, ChunkSource, Command, JobId, PutChunk, Report, ShardTarget, Word,
+    Answer, AskFailed, AskId, ChunkSource, Command, JobId, PutChunk, Report, Word,
 };
-use crate::put_chunk::shard_bytes_max;
+use asking::{Granted, room_of_shard};
 
 /// What a put is told.
 pub struct PutSpec {
@@ -118,17 +119,8 @@ pub enum PutError {
     Local(String),
 }
 
-/// Plaintext that a grant for a stream of unknown length covers at first. Every further one covers
-/// as much as all before: a holder counts what is granted as taken, so that large grants for small
-/// streams would use up a user's share.
-const STREAM_GRANT_BYTES: u64 = 64 << 20;
-/// What a further grant covers at most.
-const STREAM_GRANT_BYTES_MAX: u64 = 1 << 30;
 /// Enough holders are there: the rest get this long to answer too.
 const DIAL_GRACE: Duration = Duration::from_millis(500);
-/// What manifest and placement may take at a holder beside shards.
-const EXTRA_GRANT_BYTES: u64 = 256 << 10;
-
 /// The machine.
 pub struct Put {
     spec: PutSpec,
@@ -160,6 +152,7 @@ pub struct Put {
     done: Option<Result<PutOutcome, PutError>>,
     finished: bool,
     clocks: BTreeMap<PeerId, ClockDifference>,
+    gave_back: bool,
     /// Who failed so far, and how.
     pub troubles: Vec<Trouble>,
     /// Plaintext bytes encoded so far.
@@ -178,8 +171,8 @@ enum Phase {
 struct Candidate {
     addr: PeerAddr,
     state: CandidateState,
-    grant: Option<Grant>,
-    left: u64,
+    // In the order in which they came.
+    grants: Vec<Granted>,
     asked: Option<AskId>,
 }
 
@@ -193,7 +186,8 @@ enum CandidateState {
 struct Running {
     chunk: u32,
     core: CoreId,
-    shard_bytes: u64,
+    // What its shard takes at each holder.
+    room: u64,
 }
 
 impl Put {
@@ -226,6 +220,7 @@ impl Put {
             done: None,
             finished: false,
             clocks: BTreeMap::new(),
+            gave_back: false,
             troubles: Vec::new(),
             bytes_done: 0,
             spec,
@@ -332,12 +327,14 @@ impl Put {
         self.outbox.commands.pop_front()
     }
 
-    /// Stops: whatever is under way is cancelled. Shards without a manifest expire by themselves.
+    /// Stops: whatever is under way is cancelled, and what was reserved is given back. Shards
+    /// without a manifest give way to whatever is put next, or expire by themselves.
     pub fn cancel(&mut self) {
         self.phase = Phase::Over;
         for (job, running) in std::mem::take(&mut self.jobs) {
             self.outbox.send(running.core, Command::Cancel(job));
         }
+        self.give_back();
     }
 
     /// Gives the numbers back for the next machine.
@@ -352,7 +349,8 @@ impl Put {
             if seen.insert(addr.peer) {
                 self.outbox.send(CoreId(0), Command::Dial(addr));
                 let state = CandidateState::Dialled;
-                self.candidates.push(Candidate { addr, state, grant: None, left: 0, asked: None });
+                let (grants, asked) = (Vec::new(), None);
+                self.candidates.push(Candidate { addr, state, grants, asked });
             }
         }
         if self.candidates.is_empty() {
@@ -387,70 +385,12 @@ impl Put {
         }
     }
 
-    fn ask_for_grants(&mut self) {
-        self.phase = Phase::Granting;
-        let up = self.peers_up();
-        let Some(code) = self.spec.code.or_else(|| Code::for_holders(up)) else {
-            return self.too_few();
-        };
-        let plaintext = match &self.spec.source {
-            PutSource::File(_, length) => *length,
-            PutSource::Stream => STREAM_GRANT_BYTES,
-        };
-        // Segments, headers and rounding of many chunks: three in a hundred covers them.
-        let shards = plaintext / code.k() as u64;
-        self.grant_bytes = shards + shards / 32 + EXTRA_GRANT_BYTES;
-        for at in 0..self.candidates.len() {
-            if self.candidates[at].state == CandidateState::Up {
-                self.ask_grant(at, self.grant_bytes);
-            }
-        }
-    }
-
-    fn ask_grant(&mut self, at: usize, bytes: u64) {
-        let (locator, lease_seconds) = (self.locator, self.spec.lease_seconds);
-        let candidate = &mut self.candidates[at];
-        let ask = Ask::Routes { locator, bytes, lease_seconds };
-        candidate.asked = Some(self.outbox.ask(CoreId(0), candidate.addr, ask));
-    }
-
     fn answered(&mut self, id: AskId, answer: Result<Answer, AskFailed>) {
         if let Some(at) = self.candidates.iter().position(|c| c.asked == Some(id)) {
             self.candidates[at].asked = None;
             self.granted(at, answer);
         } else if self.phase == Phase::Telling {
             self.told(id, answer);
-        }
-    }
-
-    fn granted(&mut self, at: usize, answer: Result<Answer, AskFailed>) {
-        let locator = self.locator;
-        let candidate = &mut self.candidates[at];
-        let peer = candidate.addr.peer;
-        let grant = match answer {
-            Ok(Answer::Routes(routes, clock)) => {
-                if let Some(clock) = clock {
-                    self.clocks.insert(peer, clock);
-                }
-                let own = |grant: &Grant| grant.holder == peer && grant.locator == locator;
-                let grant = routes.grants.into_iter().find(own);
-                grant.ok_or_else(|| "it gave no grant of its own".to_owned())
-            }
-            Ok(_) => Err("it answered another question".to_owned()),
-            Err(failed) => Err(failed.to_string()),
-        };
-        match grant {
-            Ok(grant) => {
-                candidate.left = grant.bytes_max;
-                candidate.grant = Some(grant);
-            }
-            Err(why) => {
-                candidate.state = CandidateState::Failed;
-                note(&mut self.troubles, peer, why);
-                if self.phase == Phase::Storing {
-                    self.replace_everywhere(at);
-                }
-            }
         }
     }
 
@@ -464,7 +404,7 @@ impl Put {
 
     /// Everybody asked has answered, and there are enough of them or nobody else will come.
     fn grants_decided(&self) -> bool {
-        let granted = self.candidates.iter().filter(|c| c.grant.is_some()).count();
+        let granted = self.candidates.iter().filter(|c| c.has_granted()).count();
         let enough = granted >= self.spec.code.map_or(1, Code::n);
         let dialled = self.candidates.iter().any(|c| c.state == CandidateState::Dialled);
         self.candidates.iter().all(|c| c.asked.is_none()) && (enough || !dialled)
@@ -473,7 +413,7 @@ impl Put {
     /// All grants are there: the code and the plan are decided.
     fn begin(&mut self) {
         let holders: Vec<usize> =
-            (0..self.candidates.len()).filter(|&at| self.candidates[at].grant.is_some()).collect();
+            (0..self.candidates.len()).filter(|&at| self.candidates[at].has_granted()).collect();
         let Some(code) = self.spec.code.or_else(|| Code::for_holders(holders.len())) else {
             return self.too_few();
         };
@@ -496,7 +436,7 @@ impl Put {
     }
 
     fn too_few(&mut self) {
-        let found = self.candidates.iter().filter(|c| c.grant.is_some()).count();
+        let found = self.candidates.iter().filter(|c| c.has_granted()).count();
         let needed = self.spec.code.map_or(1, Code::n);
         self.fail(PutError::TooFewHolders { found, needed });
     }
@@ -509,12 +449,12 @@ impl Put {
             let per_core = plan.parallelism.div_ceil(cores).max(1);
             let Some(core) = self.idlest_core(per_core) else { return };
             let Some((chunk, source, bytes)) = self.next_source(&plan, core) else { break };
-            let shard_bytes = shard_bytes_max(&plan.chunk_plan(), bytes);
-            if !self.enough_granted(shard_bytes) {
+            if !self.enough_granted(&plan, bytes) {
                 self.pending = Some((chunk, source, bytes));
                 return;
             }
-            self.start_chunk(core, chunk, source, shard_bytes, &plan.chunk_plan());
+            let room = room_of_shard(&plan, bytes);
+            self.start_chunk(core, chunk, source, room, &plan.chunk_plan());
         }
         if self.source_ended && self.pending.is_none() && self.jobs.is_empty() {
             self.tell();
@@ -555,40 +495,22 @@ impl Put {
         }
     }
 
-    /// Whether every place's grant still covers a shard; asks for more where it does not.
-    fn enough_granted(&mut self, shard_bytes: u64) -> bool {
-        let mut enough = true;
-        for at in self.places.clone().into_iter().flatten() {
-            let candidate = &self.candidates[at];
-            if candidate.asked.is_some() {
-                enough = false;
-            } else if candidate.left < shard_bytes + EXTRA_GRANT_BYTES / 2 {
-                enough = false;
-                let code = self.spec.situation.code.map_or(1, Code::k);
-                let before = self.next_offset.clamp(STREAM_GRANT_BYTES, STREAM_GRANT_BYTES_MAX);
-                let more = shard_bytes.max(before / code as u64);
-                self.ask_grant(at, more + EXTRA_GRANT_BYTES);
-            }
-        }
-        enough
-    }
-
     fn start_chunk(
         &mut self,
         core: CoreId,
         chunk: u32,
         source: ChunkSource,
-        shard_bytes: u64,
+        room: u64,
         plan: &ChunkPlan,
     ) {
         let n = self.places.len();
         let mut holders = Vec::with_capacity(n);
         for index in 0..n {
             let place = place_of(chunk, index, n);
-            holders.push(self.target(place, shard_bytes));
+            holders.push(self.target(place, room));
         }
         let job = self.outbox.job();
-        self.jobs.insert(job, Running { chunk, core, shard_bytes });
+        self.jobs.insert(job, Running { chunk, core, room });
         let put = PutChunk {
             job,
             chunk: ChunkNumber(chunk),
@@ -601,14 +523,6 @@ impl Put {
             context: self.outbox.context(),
         };
         self.outbox.send(core, Command::Put(Box::new(put)));
-    }
-
-    /// Who fills a place, its share of the grant spent.
-    fn target(&mut self, place: usize, shard_bytes: u64) -> Option<ShardTarget> {
-        let candidate = &mut self.candidates[self.places[place]?];
-        candidate.left = candidate.left.saturating_sub(shard_bytes);
-        let grant = candidate.grant.clone()?;
-        Some(ShardTarget { holder: candidate.addr, grant })
     }
 
     fn holder_failed(&mut self, job: JobId, index: ShardIndex, peer: PeerId, why: String) {
@@ -629,9 +543,9 @@ impl Put {
         }
         for (job, index) in jobs {
             let Some(running) = self.jobs.get(&job) else { continue };
-            let (core, shard_bytes) = (running.core, running.shard_bytes);
+            let (core, room) = (running.core, running.room);
             let place = place_of(running.chunk, usize::from(index.0), self.places.len());
-            let holder = self.target(place, shard_bytes).map(Box::new);
+            let holder = self.target(place, room).map(Box::new);
             self.outbox.send(core, Command::Replace { job, index, failed: peer, holder });
         }
     }
@@ -649,7 +563,7 @@ impl Put {
         (0..self.candidates.len()).find(|&at| {
             let candidate = &self.candidates[at];
             candidate.state == CandidateState::Up
-                && candidate.grant.is_some()
+                && candidate.has_granted()
                 && !self.places.contains(&Some(at))
         })
     }
@@ -672,6 +586,7 @@ impl Put {
 
     fn finish(&mut self, outcome: Result<PutOutcome, PutError>) {
         self.phase = Phase::Over;
+        self.give_back();
         if !self.finished {
             self.finished = true;
             self.done = Some(outcome);

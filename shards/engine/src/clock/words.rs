@@ -53,7 +53,7 @@ impl fmt::Display for Span {
         let units = [("years", 31_556_952), ("days", 86_400), ("hours", 3600), ("minutes", 60)];
         let unit = units.into_iter().find(|(_, seconds)| self.0 >= 2 * seconds);
         let (name, seconds) = unit.unwrap_or(("seconds", 1));
-        write!(f, "{} {name}", self.0 / seconds)
+        write!(f, "{} {name}", self.0.saturating_add(seconds / 2) / seconds)
     }
 }
 

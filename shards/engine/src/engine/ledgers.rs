@@ -1,6 +1,6 @@
 //! What core 0 does as the keeper of the ledger, and what every core does when room is made.
 
-use pangea_base::CoreId;
+use pangea_base::{CoreId, PeerId, Prefix};
 use pangea_trace::trace_event;
 
 use super::Engine;
@@ -10,6 +10,13 @@ use crate::room;
 use crate::shared::Shared;
 
 impl Engine {
+    /// What the entries of this core's part of the store say is on disk, by owner and network; for
+    /// comparing it with the ledger.
+    pub fn on_disk(&self) -> Vec<(PeerId, Prefix, u64)> {
+        let all = self.shared.store.as_ref().map(|store| store.accounts()).unwrap_or_default();
+        all.into_iter().filter(|(_, _, bytes)| *bytes > 0).collect()
+    }
+
     /// A core asks the ledger.
     pub(super) fn ask_ledger(&mut self, from: CoreId, ticket: u64, question: LedgerQuestion) {
         let ledger = self.ledger.as_mut().expect("core 0 keeps the ledger");

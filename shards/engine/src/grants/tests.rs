@@ -62,8 +62,8 @@ fn one_that_nothing_is_set_aside_for_makes_room_first() {
 fn a_grant_lapses_a_minute_after_its_last_connection_or_when_it_ends() {
     let (mut grants, now) = (Grants::default(), Instant::now());
     assert_eq!(grants.remember(nonce(1), grant(1, Prefix(None), now, 5)), None);
-    grants.used_by(&nonce(1), caller(0, 1), now);
-    grants.used_by(&nonce(1), caller(1, 1), now);
+    grants.touch(&nonce(1), caller(0, 1), now, |_| {});
+    grants.touch(&nonce(1), caller(1, 1), now, |_| {});
     assert_eq!(grants.next_lapsed(now + GRANT_LIFETIME - Duration::from_secs(1)), None);
     assert_eq!(grants.next_lapsed(now + GRANT_LIFETIME), Some(nonce(1)));
     let later = now + Duration::from_secs(3600);
@@ -73,7 +73,7 @@ fn a_grant_lapses_a_minute_after_its_last_connection_or_when_it_ends() {
     assert_eq!(grants.next_lapsed(later + RESERVATION_IDLE - Duration::from_secs(1)), None);
     assert_eq!(grants.next_lapsed(later + RESERVATION_IDLE), Some(nonce(1)));
     // Whoever comes back in time keeps it.
-    grants.used_by(&nonce(1), caller(0, 2), later + Duration::from_secs(59));
+    grants.touch(&nonce(1), caller(0, 2), later + Duration::from_secs(59), |_| {});
     assert_eq!(grants.next_lapsed(later + RESERVATION_IDLE), None);
 }
 
@@ -82,10 +82,10 @@ fn connections_and_grants_know_of_each_other_in_bounded_numbers() {
     let (mut grants, now) = (Grants::default(), Instant::now());
     for number in 0..2 * GRANTS_PER_CALLER_MAX {
         assert_eq!(grants.remember(nonce(number), grant(1, Prefix(None), now, 5)), None);
-        grants.used_by(&nonce(number), caller(0, 1), now);
+        grants.touch(&nonce(number), caller(0, 1), now, |_| {});
     }
     for number in 0..2 * CALLERS_PER_GRANT_MAX as u64 {
-        grants.used_by(&nonce(0), caller(1, number), now);
+        grants.touch(&nonce(0), caller(1, number), now, |_| {});
     }
     assert_eq!(grants.known[&nonce(0)].callers.len(), CALLERS_PER_GRANT_MAX);
     assert_eq!(grants.by_caller[&caller(0, 1)].len(), GRANTS_PER_CALLER_MAX);

@@ -132,6 +132,19 @@ fn the_last_of_as_many_addresses_as_are_kept_has_its_turn() {
 }
 
 #[test]
+fn a_client_that_runs_on_goes_by_what_is_said_last_however_often_holders_moved() {
+    let mut world = World::new(48, 2, 3, 1);
+    let bytes = bytes_of(48, 100_000);
+    let link = world.put(&bytes).result.unwrap().link;
+    for _ in 0..10 {
+        (1..=3).for_each(|node| world.move_node(node));
+        // The connections that were up end by themselves, and are found dead.
+        world.run_for(Duration::from_secs(60));
+        got_soon(&mut world, &link, &bytes);
+    }
+}
+
+#[test]
 fn what_is_refused_ends_at_once_and_in_the_systems_words() {
     let mut world = World::new(46, 3, 3, 1);
     world.refuses = true;

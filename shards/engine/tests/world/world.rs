@@ -21,7 +21,7 @@ use pangea_wire::Link;
 
 pub const CAPACITY: u64 = 64 << 30;
 pub const WALL: u64 = 1_800_000_000;
-pub const LEASE: UnixTime = UnixTime(WALL + 30 * 86_400);
+pub const LEASE_SECONDS: u64 = 30 * 86_400;
 
 struct Core {
     engine: Engine,
@@ -133,7 +133,8 @@ impl World {
         capacity: Option<u64>,
     ) -> Core {
         let store = capacity.map(|bytes| {
-            let config = StoreConfig::new(CoreId(core), cores, bytes, UnixTime(WALL));
+            let config =
+                StoreConfig::new(CoreId(core), cores, identity.peer(), bytes, UnixTime(WALL));
             let config = StoreConfig { extent_bytes: 1 << 20, ..config };
             Store::new(config, PagePool::new(64 << 10, 128))
         });
@@ -406,7 +407,8 @@ impl World {
             peers: self.peers(),
             code: self.code,
             situation,
-            lease: LEASE,
+            owner: self.nodes[0].peer,
+            lease_seconds: LEASE_SECONDS,
             label: None,
             source: PutSource::Stream,
             cores: cores as u8,

@@ -103,7 +103,8 @@ pub(crate) fn perform(work: Work, page: Option<&mut Page>) -> Result<Outcome, Fi
         }
         Work::Write { file, offset, length } => {
             let page = page.expect("a write brings a page");
-            write(&file, &page.whole_mut()[..length as usize], offset)?;
+            let written = write(&file, &page.whole_mut()[..length as usize], offset);
+            written.map_err(|error| write_fault(error, offset + u64::from(length)))?;
             FileValue::Bytes(length)
         }
         Work::Sync { file } => done(file.file.sync_data())?,
@@ -278,6 +279,22 @@ fn write(file: &OpenFile, bytes: &[u8], offset: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a write that was to end at `end` failed of.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_fault(error: io::Error, end: u64) -> FileFault {
+    let cut =
+        error.raw_os_error() == Some(libc::EINVAL) || error.kind() == io::ErrorKind::WriteZero;
+    match cut && crate::sys::is_over_file_limit(end) {
+        true => FileFault::NoSpace,
+        false => error.into(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn write_fault(error: io::Error, _end: u64) -> FileFault {
+    error.into()
 }
 
 #[cfg(unix)]

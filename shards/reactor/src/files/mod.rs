@@ -14,6 +14,8 @@ use pangea_base::Page;
 use pangea_base::file::{FileDone, FileFault, FileId, FileName, FileOp, FileRequest, FileValue};
 
 use blocking::Place;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub(crate) use blocking::write_fault;
 pub(crate) use blocking::{Access, OpenFile, Outcome, Work};
 use table::FileTable;
 use workers::{Finished, Job, Workers};

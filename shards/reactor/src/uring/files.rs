@@ -7,7 +7,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use pangea_base::file::{FileDone, FileFault, FileValue};
 use pangea_base::{Page, PagePool};
 
-use crate::files::{FILES_IN_FLIGHT_MAX, OpenFile};
+use crate::files::{FILES_IN_FLIGHT_MAX, OpenFile, write_fault};
 
 /// Most page pools that can be registered with one ring.
 const POOLS_MAX: usize = 4;
@@ -143,7 +143,7 @@ impl Flight {
             Ok(bytes) => bytes,
             Err(_) if result == -libc::EINTR => return None,
             Err(_) => {
-                return Some(Err(std::io::Error::from_raw_os_error(-result).into()));
+                return Some(Err(self.fault(std::io::Error::from_raw_os_error(-result))));
             }
         };
         if self.kind == Kind::Sync {
@@ -159,9 +159,16 @@ impl Flight {
                 page.set_len(self.done as usize);
             }
         } else if self.done < self.length {
-            return Some(Err(std::io::Error::from(std::io::ErrorKind::WriteZero).into()));
+            return Some(Err(self.fault(std::io::ErrorKind::WriteZero.into())));
         }
         Some(Ok(FileValue::Bytes(self.done)))
+    }
+
+    fn fault(&self, error: std::io::Error) -> FileFault {
+        match self.kind {
+            Kind::Write => write_fault(error, self.offset + u64::from(self.length)),
+            Kind::Read | Kind::Sync => error.into(),
+        }
     }
 
     /// The request for what is still to be done.
@@ -233,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_short_write_goes_on_and_one_that_stops_is_a_fault() {
-        let write = |answers| result(Kind::Write, Access::Cached, answers);
+        let write = |answers: &[i32]| result(Kind::Write, Access::Cached, answers);
         assert_eq!(write(&[5000, -libc::EINTR, 3192]), Ok(FileValue::Bytes(8192)));
         for full in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
             assert_eq!(write(&[5000, -full]), Err(FileFault::NoSpace));

@@ -8,6 +8,8 @@ mod clock;
 mod cursor;
 mod entry;
 mod header;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod old;
 
 pub(crate) use block::{
     BLOCK_BODY_MAX, Block, BlockKind, Chain, Packed, Packer, Place, Seen, may_be_journal, see,

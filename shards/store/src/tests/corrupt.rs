@@ -29,11 +29,11 @@ fn detected_or_harmless(image: Image, held: &[(u32, Vec<u8>)], context: &str) ->
     let Ok(found) = rig.try_recovered().cloned() else { return true };
     let mut said = found.damaged() || found.cut_blocks > 0;
     for (chunk, bytes) in held {
-        match rig.store.shard(&key(1, *chunk)) {
+        match rig.store.shard(&mine(key(1, *chunk))) {
             Some(info) => {
                 assert_eq!(info.root, Hash::of(bytes), "{context}: a wrong root");
                 assert_eq!(info.length, bytes.len() as u64, "{context}: a wrong length");
-                assert_eq!((info.owner, info.lease), (owner(1), meta(0).lease), "{context}");
+                assert_eq!((info.prefix, info.until), (HOME, meta(0).until), "{context}");
                 match rig.get(key(1, *chunk)) {
                     Ok(got) => {
                         assert!(got == *bytes, "{context}: wrong bytes and a table for them")
@@ -48,7 +48,7 @@ fn detected_or_harmless(image: Image, held: &[(u32, Vec<u8>)], context: &str) ->
     assert!(others <= held.len() || said, "{context}: a shard is invented");
     let blob = rig.store.blobs_of(Locator([1; 32])).next();
     match blob {
-        Some((key, _)) => match rig.get_blob(key.kind, key.locator, Some(key.id)) {
+        Some((OwnedBlob { key, .. }, _)) => match rig.get_blob(key.kind, key.locator, key.id) {
             Ok(bytes) => assert_eq!(Hash::of(&bytes), key.id, "{context}: wrong bytes of a blob"),
             Err(_) => said = true,
         },
@@ -105,7 +105,7 @@ fn a_damaged_block_in_the_middle_costs_its_entries_and_they_are_counted() {
         let (damaged, lost) = if run == 0 { (1, 1) } else { (0, 0) };
         assert_eq!((found.damaged_blocks, found.lost_entries), (damaged, lost));
         assert_eq!((found.cut_blocks, found.shards), (0, held.len() as u64 - 1 + run));
-        assert!(rig.store.shard(&key(1, 4)).is_none());
+        assert!(rig.store.shard(&mine(key(1, 4))).is_none());
         for (chunk, bytes) in held.iter().filter(|(chunk, _)| *chunk != 4) {
             assert_eq!(rig.get(key(1, *chunk)).unwrap(), *bytes);
         }
@@ -131,7 +131,7 @@ fn a_lost_deletion_does_not_hide_what_was_put_in_its_place() {
     let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
     let found = rig.recovered().clone();
     assert_eq!((found.damaged_blocks, found.stale_shards, found.shards), (1, 1, 3));
-    assert!(rig.store.shard(&key(1, 0)).is_none());
+    assert!(rig.store.shard(&mine(key(1, 0))).is_none());
     for (chunk, bytes) in [(1, vec![2; 16384]), (2, vec![3; 16384]), (3, vec![4; 100])] {
         assert_eq!(rig.get(key(1, chunk)).unwrap(), bytes);
     }
@@ -148,7 +148,7 @@ fn a_journal_of_which_nothing_holds_is_not_written_on() {
     let sum = Hash::of(&journal[32..4096]);
     journal[..32].copy_from_slice(&sum.0);
     journal[4096..8192].fill(0);
-    journal.truncate(2 * 4096 + 1380);
+    journal[2 * 4096 + 200..].fill(0);
     let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
     assert!(rig.recovered().damaged());
     assert_eq!(rig.store.shards_of(Locator([1; 32])).count(), 0);
@@ -202,17 +202,7 @@ fn short_and_missing_files_are_reported() {
     let lost = rig.recovered().lost_shards;
     assert!(lost > 0 && rig.recovered().shards > 0);
     assert_eq!(rig.get(key(1, 0)).unwrap(), held[0].1);
-    // Any length of the journal.
     let journal = journal_of(&image);
-    for length in [0, 1, 4095, 4096, 5000, 8192, 30_000] {
-        let mut short = image.clone();
-        short.get_mut(&journal).unwrap().truncate(length);
-        let rig = Rig::open(Disk::with_image(short, 1), config(0, 1));
-        match rig.try_recovered() {
-            Ok(found) => assert!(found.shards <= held.len() as u64, "{length}"),
-            Err(failed) => assert!(matches!(failed, OpenFailed::JournalLost { partition: 0, .. })),
-        }
-    }
     let mut none = image.clone();
     none.remove(&journal);
     let rig = Rig::open(Disk::with_image(none, 1), config(0, 1));
@@ -236,13 +226,15 @@ fn files_that_are_not_ours_are_left_alone() {
 fn another_version_is_refused_in_clear_words() {
     let (mut image, _) = filled(2);
     let format = image.get_mut(&FileName::new("store/format")).unwrap();
-    crate::format::version_block(format, 2);
+    format[40] = 3;
+    let sum = Hash::of(&format[32..]);
+    format[..32].copy_from_slice(&sum.0);
     let before = image.clone();
     let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
     let failed = rig.try_recovered().unwrap_err();
-    assert_eq!(*failed, OpenFailed::OtherVersion { found: 2, reads: 1 });
+    assert_eq!(*failed, OpenFailed::OtherVersion { found: 3, reads: 2 });
     let words = failed.to_string();
-    assert!(words.contains("format 2") && words.contains("format 1"), "{words}");
+    assert!(words.contains("format 3") && words.contains("format 2"), "{words}");
     assert_eq!(rig.store.begin(key(1, 1), meta(1)), Err(StoreRefused::NotReady));
     rig.store.shutdown();
     rig.settle();

@@ -64,7 +64,7 @@ fn workload(seed: u64, count: usize, disk: Disk, first: u32) -> (Rig, History) {
                 }
             }
             6 | 7 => {
-                if rig.store.delete(Key::Shard(name)).is_ok() {
+                if rig.store.delete(shard_name(name)).is_ok() {
                     let versions = history.puts.get_mut(&name).unwrap();
                     versions.last_mut().unwrap().delete_begun = Some(moment);
                 }
@@ -112,8 +112,8 @@ fn note(
                 let versions = history.puts.get_mut(&open[id]).unwrap();
                 versions.last_mut().unwrap().stored = Some(moment);
             }
-            Event::Deleted { key: Key::Shard(key), .. } => {
-                let versions = history.puts.get_mut(key).unwrap();
+            Event::Deleted { key: Key::Shard(shard), .. } => {
+                let versions = history.puts.get_mut(&shard.key).unwrap();
                 versions.last_mut().unwrap().deleted = Some(moment);
             }
             Event::Ready(_) | Event::Appendable { .. } | Event::BlobStored { .. } => {}
@@ -126,7 +126,6 @@ fn note(
 fn small_config() -> StoreConfig {
     let mut config = config(0, 1);
     config.journal_bytes = 64 << 10;
-    config.capacity_bytes = 8 << 20;
     config
 }
 
@@ -138,7 +137,7 @@ fn check(history: &History, moment: usize, survivors: Survivors, image: Image, s
     let found = rig.try_recovered().unwrap_or_else(|e| panic!("{context}: {e}")).clone();
     assert!(!found.damaged(), "{context}: {found:?}");
     for (name, versions) in &history.puts {
-        let held = rig.store.shard(name).map(|info| (info.root, info.length));
+        let held = rig.store.shard(&mine(*name)).map(|info| (info.root, info.length));
         let is = |version: &Version| {
             (Hash::of(&version.bytes), version.bytes.len() as u64) == held.unwrap()
         };
@@ -158,10 +157,10 @@ fn check(history: &History, moment: usize, survivors: Survivors, image: Image, s
     let all: usize = rig.store.shards_of(Locator([1; 32])).count();
     assert!(all as u64 == found.shards, "{context}");
     for (blob, (bytes, stored)) in &history.blobs {
-        let held = rig.store.blobs_of(blob.locator).any(|(key, _)| key == *blob);
+        let held = rig.store.blobs_of(blob.locator).any(|(found, _)| found.key == *blob);
         assert!(held || moment < *stored, "{context}: a blob is lost");
         if held {
-            let got = rig.get_blob(blob.kind, blob.locator, Some(blob.id)).unwrap();
+            let got = rig.get_blob(blob.kind, blob.locator, blob.id).unwrap();
             assert!(got == bytes, "{context}: wrong bytes of a blob");
         }
     }
@@ -263,7 +262,7 @@ fn check_without_count(history: &History, moment: usize, image: Image, context: 
     let mut rig = Rig::start(Disk::with_image(image, 1), small_config(), 8);
     rig.settle();
     for (name, versions) in &history.puts {
-        if rig.store.shard(name).is_some() {
+        if rig.store.shard(&mine(*name)).is_some() {
             let bytes = rig.get(*name).unwrap_or_else(|e| panic!("{context}: {name:?}: {e}"));
             let known = versions.iter().any(|v| v.bytes == bytes && v.possible(moment));
             assert!(known, "{context}: invented {name:?}");
@@ -272,7 +271,7 @@ fn check_without_count(history: &History, moment: usize, image: Image, context: 
             assert!(!lost, "{context}: {name:?} is lost");
         }
     }
-    if rig.store.shard(&key(9, 9)).is_some() {
+    if rig.store.shard(&mine(key(9, 9))).is_some() {
         assert_eq!(rig.get(key(9, 9)).unwrap(), [1; 5000], "{context}");
     }
 }

@@ -2,7 +2,6 @@ use pangea_base::PagePool;
 use pangea_base::file::{FileId, FileName, FileOp, FileRequest, FileValue, OpenMode};
 
 use super::rig::*;
-use crate::Key;
 use crate::sim::{Disk, Image, Mishap, Survivors};
 
 const BLOCK: usize = 4096;
@@ -153,7 +152,7 @@ fn lived(disk: Disk) -> Disk {
     for chunk in 6..9 {
         rig.put_soon(key(1, chunk), &bytes_of(u64::from(chunk), 30_000)).unwrap();
     }
-    rig.store.delete(Key::Shard(key(1, 1))).unwrap();
+    rig.store.delete(shard_name(key(1, 1))).unwrap();
     for _ in 0..9 {
         rig.step();
     }

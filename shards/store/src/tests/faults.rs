@@ -35,9 +35,9 @@ fn one_failure(number: u64, fault: FileFault) -> bool {
         assert!(rig.stored.contains_key(&id) != rig.failed.contains_key(&id), "one end each");
         match rig.stored.contains_key(&id) {
             true => acknowledged.push((chunk, bytes)),
-            false => assert!(rig.store.shard(&key(1, chunk)).is_none()),
+            false => assert!(rig.store.shard(&mine(key(1, chunk))).is_none()),
         }
-        if chunk == 6 && rig.store.delete(Key::Shard(key(1, 2))).is_ok() {
+        if chunk == 6 && rig.store.delete(shard_name(key(1, 2))).is_ok() {
             acknowledged.retain(|(chunk, _)| *chunk != 2);
             deleted.push(2);
             rig.settle();
@@ -64,7 +64,7 @@ fn one_failure(number: u64, fault: FileFault) -> bool {
         assert!(rig.get(key(1, *chunk)).unwrap() == *bytes, "failure at {number}, reopened");
     }
     for chunk in deleted {
-        let gone = rig.store.shard(&key(1, chunk)).is_none();
+        let gone = rig.store.shard(&mine(key(1, chunk))).is_none();
         assert!(gone || told.get(), "a deletion that nothing hindered came back");
     }
     told.get()
@@ -143,7 +143,7 @@ fn a_failed_journal_write_ends_writing_and_says_so() {
     assert!(said);
     rig.disk.clear_fault();
     assert_eq!(rig.store.begin(key(1, 3), meta(1)), Err(StoreRefused::Poisoned));
-    assert_eq!(rig.store.delete(Key::Shard(key(1, 0))), Err(DeleteRefused::Poisoned));
+    assert_eq!(rig.store.delete(shard_name(key(1, 0))), Err(DeleteRefused::Poisoned));
     assert_eq!(rig.get(key(1, 0)).unwrap(), [1; 5000]);
     let image = rig.close();
     let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
@@ -172,7 +172,7 @@ fn space_named_by_a_refused_commit_is_not_used_before_another_took_its_place() {
             |moment, _| if moment >= refused { vec![Survivors::All] } else { vec![] },
             |moment, _, image| {
                 let mut rig = Rig::open(Disk::with_image(image, 1), config(0, 1));
-                if rig.store.shard(&key(1, 1)).is_some() {
+                if rig.store.shard(&mine(key(1, 1))).is_some() {
                     let got = rig.get(key(1, 1));
                     assert!(got == Ok(first.clone()), "seed {seed}, cut at {moment}");
                     held += 1;

@@ -30,7 +30,7 @@ impl Model {
                 assert!(self.rig.stored.contains_key(&id), "{:?}", self.rig.failed.get(&id));
                 assert!(self.shards.insert(name, bytes).is_none());
             }
-            Err(StoreRefused::AlreadyHeld { root, length }) => {
+            Err(StoreRefused::AlreadyHeld { root, length, .. }) => {
                 let held = &self.shards[&name];
                 assert_eq!((root, length), (Hash::of(held), held.len() as u64));
             }
@@ -39,7 +39,7 @@ impl Model {
     }
 
     fn delete(&mut self, name: ShardKey) {
-        let deleted = self.rig.store.delete(Key::Shard(name)).is_ok();
+        let deleted = self.rig.store.delete(shard_name(name)).is_ok();
         assert_eq!(deleted, self.shards.remove(&name).is_some(), "seed {}", self.seed);
         self.rig.settle();
     }
@@ -52,7 +52,7 @@ impl Model {
 
     fn delete_blob(&mut self) {
         if let Some((blob, _)) = self.blobs.pop_first() {
-            self.rig.store.delete(Key::Blob(blob)).unwrap();
+            self.rig.store.delete(blob_name(blob)).unwrap();
             self.rig.settle();
         }
     }
@@ -81,7 +81,7 @@ impl Model {
         let seed = self.seed;
         for object in 0..3 {
             let locator = Locator([object; 32]);
-            let held: Vec<ShardKey> = self.rig.store.shards_of(locator).map(|s| s.0).collect();
+            let held: Vec<ShardKey> = self.rig.store.shards_of(locator).map(|s| s.0.key).collect();
             let known = self.shards.keys().filter(|key| key.locator == locator);
             assert!(held.iter().eq(known), "seed {seed}");
         }
@@ -89,7 +89,7 @@ impl Model {
             assert!(self.rig.get(*name).unwrap() == *bytes, "seed {seed}: wrong bytes");
         }
         if let Some((blob, bytes)) = self.blobs.first_key_value() {
-            let got = self.rig.get_blob(blob.kind, blob.locator, Some(blob.id)).unwrap();
+            let got = self.rig.get_blob(blob.kind, blob.locator, blob.id).unwrap();
             assert!(got == bytes, "seed {seed}: wrong bytes of a blob");
         }
     }
@@ -98,9 +98,9 @@ impl Model {
         let seed = self.seed;
         for (name, bytes) in &self.shards {
             assert!(self.rig.get(*name).unwrap() == *bytes, "seed {seed}: wrong bytes at the end");
-            self.rig.store.delete(Key::Shard(*name)).unwrap();
+            self.rig.store.delete(shard_name(*name)).unwrap();
         }
-        self.blobs.keys().for_each(|blob| self.rig.store.delete(Key::Blob(*blob)).unwrap());
+        self.blobs.keys().for_each(|blob| self.rig.store.delete(blob_name(*blob)).unwrap());
         self.rig.settle();
         assert_eq!(self.rig.store.used_bytes(), 0, "seed {seed}: all space comes back");
         assert_eq!(self.rig.store.owner_bytes(&owner(1)), 0);

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pangea_base::{
-    ChunkNumber, Code, Entropy, GROUP_BYTES, GroupTable, Hash, Locator, PagePool, PeerId,
-    ShardIndex, ShardKey, UnixTime,
+    ChunkNumber, Code, CoreId, Entropy, GROUP_BYTES, GroupTable, Hash, Locator, PagePool, PeerId,
+    Prefix, ShardIndex, ShardKey, UnixTime,
 };
 
 use crate::sim::{Disk, Image};
@@ -29,11 +29,30 @@ pub fn owner(number: u8) -> PeerId {
     PeerId([number; 32])
 }
 
+/// The owner of most shards here, and a network that it stores from.
+pub const HOME: Prefix = Prefix(Some([4, 0, 0, 192, 0, 2]));
+/// The node whose store it is.
+pub const NODE: PeerId = PeerId([77; 32]);
+
+pub fn mine(key: ShardKey) -> OwnedShard {
+    OwnedShard { key, owner: owner(1) }
+}
+
+pub fn shard_name(key: ShardKey) -> Key {
+    Key::Shard(mine(key))
+}
+
+/// Of the owner of most blobs here.
+pub fn blob_name(key: BlobKey) -> Key {
+    Key::blob(owner(2), key)
+}
+
 pub fn meta(length_max: usize) -> ShardMeta {
     ShardMeta {
         owner: owner(1),
+        prefix: HOME,
         code: Code::new(10, 4).unwrap(),
-        lease: UnixTime(100 * DAY),
+        until: UnixTime(100 * DAY),
         length_max: length_max as u64,
     }
 }
@@ -41,14 +60,11 @@ pub fn meta(length_max: usize) -> ShardMeta {
 pub fn config(core: u8, cores: u8) -> StoreConfig {
     StoreConfig {
         extent_bytes: EXTENT,
-        capacity_bytes: 64 << 20,
         journal_bytes: 128 << 10,
         journal_step_bytes: 128 << 10,
-        ..StoreConfig::new(CoreId(core), cores, 64 << 20, UnixTime(0))
+        ..StoreConfig::new(CoreId(core), cores, NODE, 64 << 20, UnixTime(0))
     }
 }
-
-use pangea_base::CoreId;
 
 /// A store, its disk, and what both said.
 pub struct Rig {
@@ -117,13 +133,13 @@ impl Rig {
                 Output::File(request) => self.disk.submit(request),
                 Output::Event(event) => {
                     match &event {
-                        Event::Stored { id, root, length } => {
+                        Event::Stored { id, root, length, .. } => {
                             self.stored.insert(*id, (*root, *length));
                         }
                         Event::WriteFailed { id, fault } => {
                             assert!(self.failed.insert(*id, fault.clone()).is_none());
                         }
-                        Event::BlobStored { token } => {
+                        Event::BlobStored { token, .. } => {
                             self.blobs.insert(*token, Ok(()));
                         }
                         Event::BlobFailed { token, fault } => {
@@ -181,15 +197,25 @@ impl Rig {
     }
 
     pub fn put_blob(&mut self, key: BlobKey, bytes: &[u8]) -> Result<(), StoreFault> {
+        self.put_blob_of(owner(2), key, bytes)
+    }
+
+    pub fn put_blob_of(
+        &mut self,
+        owner: PeerId,
+        key: BlobKey,
+        bytes: &[u8],
+    ) -> Result<(), StoreFault> {
         self.token += 1;
         let token = self.token;
-        self.store.put_blob(key, owner(2), Bytes::copy_from_slice(bytes), token).unwrap();
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.store.put_blob(key, owner, HOME, bytes, token).unwrap();
         self.settle();
         self.blobs[&token].clone()
     }
 
     pub fn delete(&mut self, key: ShardKey) {
-        self.store.delete(Key::Shard(key)).unwrap();
+        self.store.delete(shard_name(key)).unwrap();
         self.settle();
     }
 
@@ -212,6 +238,11 @@ impl Rig {
 
     /// The whole shard, and the table that proves it.
     pub fn get(&mut self, key: ShardKey) -> Result<Vec<u8>, StoreFault> {
+        self.get_of(mine(key))
+    }
+
+    /// The same of any owner.
+    pub fn get_of(&mut self, key: OwnedShard) -> Result<Vec<u8>, StoreFault> {
         let info = self.store.shard(&key).expect("it is held");
         self.token += 1;
         let token = self.token;
@@ -243,7 +274,7 @@ impl Rig {
         &mut self,
         kind: BlobKind,
         locator: Locator,
-        id: Option<Hash>,
+        id: Hash,
     ) -> Result<Bytes, StoreFault> {
         self.token += 1;
         let token = self.token;
@@ -253,6 +284,39 @@ impl Rig {
             Event::ReadFailed { fault, .. } => Err(fault),
             _ => unreachable!(),
         }
+    }
+
+    /// Placement page `page`, whose it is, and whether others have one too.
+    pub fn placement(
+        &mut self,
+        locator: Locator,
+        page: u32,
+        whose: Owners,
+    ) -> Option<(PlacementFound, Bytes)> {
+        self.token += 1;
+        let token = self.token;
+        let found = self.store.placement(locator, page, whose, token).ok()?;
+        match self.answer(token) {
+            Event::Blob { bytes, .. } => Some((found, bytes)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Begins a put of an owner and waits for its end.
+    pub fn put_of(
+        &mut self,
+        key: ShardKey,
+        meta: ShardMeta,
+        bytes: &[u8],
+    ) -> Result<(), StoreFault> {
+        let id = self.put_with(key, meta, bytes).unwrap();
+        self.settle();
+        self.failed.get(&id).map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// What was said since this was asked last.
+    pub fn said(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// A clean end; what is left.

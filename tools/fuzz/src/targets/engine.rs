@@ -21,7 +21,9 @@ use pangea_wire::{
 };
 
 use super::input::{Input, counted};
-use super::samples::{LEASE, NOW, fetch_requests, identity, locator, pattern, store_requests};
+use super::samples::{
+    LEASE_SECONDS, NOW, fetch_requests, identity, locator, owner, pattern, store_requests,
+};
 
 const CAPACITY: u64 = 1 << 30;
 const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 9090);
@@ -334,10 +336,8 @@ fn fetch(input: &mut Input<'_>) -> Vec<u8> {
 fn store(world: &World, input: &mut Input<'_>) -> Vec<u8> {
     let choice = input.u8();
     let bytes_max = if choice & 0x80 == 0 { 1 << 20 } else { input.u64() };
-    let expires = UnixTime(NOW.0 + 3600);
     let nonce = [choice >> 4 & 3; 16];
-    let grant =
-        Grant::issue(&identity(1), identity(2).peer(), locator(), bytes_max, expires, nonce);
+    let grant = Grant::issue(&identity(1), owner(), locator(), bytes_max, NOW, 3600, nonce);
     let requests = store_requests(&world.auth(grant));
     let request: &StoreRequest = &requests[usize::from(choice) % requests.len()];
     changed(&frame(request), input)
@@ -354,7 +354,8 @@ fn changed(bytes: &[u8], input: &mut Input<'_>) -> Vec<u8> {
 }
 
 pub fn engine_seeds() -> Vec<Vec<u8>> {
-    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease: LEASE };
+    let (lease_seconds, now) = (LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease_seconds, now };
     let route = [&[1, 1][..], &counted(&frame(&find)[4..])].concat();
     let ping = [&[1, 3][..], &counted(&[7; 16])].concat();
     let put = [&[3, 0, 0, 0, 5, 0][..], &counted(&pattern(300)), &[6, 0]].concat();

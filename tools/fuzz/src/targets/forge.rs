@@ -37,22 +37,43 @@ pub enum Level {
     Label = 3,
 }
 
+/// The version of manifests that is written.
+pub const VERSION: u8 = 2;
+/// The version that is still read.
+pub const VERSION_OLD: u8 = 1;
+
 /// Seals any bytes as a page of the manifest with this salt.
 pub fn page(key: &Secret, salt: &[u8; 16], level: Level, number: u32, plain: &[u8]) -> Vec<u8> {
+    page_of(VERSION, key, salt, level, number, plain)
+}
+
+fn page_of(
+    version: u8,
+    key: &Secret,
+    salt: &[u8; 16],
+    level: Level,
+    number: u32,
+    plain: &[u8],
+) -> Vec<u8> {
     let mut nonce = [0; 24];
     nonce[..16].copy_from_slice(salt);
     nonce[16] = level as u8;
     nonce[20..].copy_from_slice(&number.to_le_bytes());
     let mut page = plain.to_vec();
     XChaCha20Poly1305::new(&Key::from(*key.expose()))
-        .encrypt_in_place(&XNonce::from(nonce), &[1], &mut page)
+        .encrypt_in_place(&XNonce::from(nonce), &[version], &mut page)
         .expect("a page is short");
     page
 }
 
 /// Seals any bytes as a root page, and gives it as it is stored.
 pub fn root_page(key: &Secret, salt: &[u8; 16], plain: &[u8]) -> Vec<u8> {
-    [&[1][..], salt, &page(key, salt, Level::Root, 0, plain)].concat()
+    root_page_of(VERSION, key, salt, plain)
+}
+
+/// The same of any version.
+pub fn root_page_of(version: u8, key: &Secret, salt: &[u8; 16], plain: &[u8]) -> Vec<u8> {
+    [&[version][..], salt, &page_of(version, key, salt, Level::Root, 0, plain)].concat()
 }
 
 /// A sealed chunk under construction (ces/format.md), with AES-256-GCM.

@@ -6,15 +6,21 @@ use pangea_base::{
 };
 use pangea_wire::{
     AuthChallenge, ChunkParts, FetchRequest, Grant, Link, LinkKey, ManifestHeader, ManifestPage,
-    PlacementHeader, Receipt, ShardHeader, StoreRequest, shard_bytes,
+    PlacementHeader, PlacementOf, Receipt, ShardHeader, StoreRequest, shard_bytes,
 };
 
 pub const EXPORTER: [u8; 32] = [0xe0; 32];
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
-pub const LEASE: UnixTime = UnixTime(1_900_000_000);
+pub const LEASE_SECONDS: u64 = 100_000_000;
+pub const UNTIL: UnixTime = UnixTime(NOW.0 + LEASE_SECONDS);
 
 pub fn identity(seed: u8) -> Identity {
     Identity::from_seed(Secret::new([seed; 32]))
+}
+
+/// Who puts.
+pub fn owner() -> PeerId {
+    identity(2).peer()
 }
 
 pub fn read_key() -> ReadKey {
@@ -31,22 +37,21 @@ pub fn key(chunk: u32, index: u8) -> ShardKey {
 
 /// By 1, for 2.
 pub fn grant() -> Grant {
-    let expires = UnixTime(NOW.0 + 3600);
-    Grant::issue(&identity(1), identity(2).peer(), locator(), 1 << 30, expires, [0x4e; 16])
+    Grant::issue(&identity(1), owner(), locator(), 1 << 30, NOW, 3600, [0x4e; 16])
 }
 
 pub fn auth() -> AuthChallenge {
     AuthChallenge::new(&identity(2), grant(), &EXPORTER)
 }
 
-/// Of shard 9 of chunk 3, by 1.
+/// Of shard 9 of chunk 3, by 1, for 2.
 pub fn receipt() -> Receipt {
-    Receipt::issue(&identity(1), key(3, 9), Hash([0xab; 32]), 1_048_576, LEASE)
+    Receipt::issue(&identity(1), owner(), key(3, 9), Hash([0xab; 32]), 1_048_576, NOW, UNTIL)
 }
 
 pub fn shard_header(auth: AuthChallenge) -> ShardHeader {
     let code = Code::new(10, 4).expect("10 + 4 is a code");
-    ShardHeader { auth, key: key(3, 9), code, length_max: 1 << 20, lease: LEASE }
+    ShardHeader { auth, key: key(3, 9), code, length_max: 1 << 20, lease_seconds: LEASE_SECONDS }
 }
 
 /// One of each kind.
@@ -68,15 +73,20 @@ pub fn store_requests(auth: &AuthChallenge) -> Vec<StoreRequest> {
     ]
 }
 
-/// One of each kind.
+/// One of each kind, and then of every shape. The shard is [`pattern`] of 300 bytes.
 pub fn fetch_requests() -> Vec<FetchRequest> {
     let locator = locator();
-    let after = Some((ChunkNumber(0), ShardIndex(3)));
+    let root = Hash::of(&pattern(300));
+    let after = Some((ChunkNumber(0), ShardIndex(3), root));
+    let placement = |whose| FetchRequest::GetPlacement { locator, page: 0, whose };
     vec![
-        FetchRequest::GetShard { key: key(3, 9), first_group: 1 },
+        FetchRequest::GetShard { key: key(3, 9), root, first_group: 1 },
         FetchRequest::GetManifest { locator, page: Hash([0x1d; 32]) },
-        FetchRequest::GetPlacement { locator, page: 0 },
-        FetchRequest::Stat { locator, after },
+        placement(PlacementOf::First),
+        FetchRequest::Stat { locator, owner: None, after },
+        placement(PlacementOf::Owner(owner())),
+        placement(PlacementOf::Behind(owner())),
+        FetchRequest::Stat { locator, owner: Some(owner()), after: None },
     ]
 }
 

@@ -1,8 +1,8 @@
 //! What only a key opens: manifests and chunks. Whoever made the link may lie behind the tags.
 
 use pangea_base::{
-    ChunkNumber, Code, Entropy, GROUP_BYTES, Hash, ManifestId, PagePool, ReadKey, ShardIndex,
-    VerifyKey,
+    ChunkNumber, Code, Entropy, GROUP_BYTES, Hash, ManifestId, PagePool, PeerId, ReadKey,
+    ShardIndex, VerifyKey,
 };
 use pangea_ces::{
     ChunkPlan, ChunkShape, Codec, Compression, DecodeFailed, Decoder, Encoder, End, Padding, Suite,
@@ -13,19 +13,20 @@ use pangea_wire::{
 
 use super::forge::{self, Level};
 use super::input::{Input, counted};
-use super::samples::{chunk_parts, pattern, read_key};
+use super::samples::{chunk_parts, owner, pattern, read_key};
 
 const SALT: [u8; 16] = [0xa5; 16];
 
 /// A manifest. By the first byte: a root page as it is stored; the plain text of a root page; of a
-/// leaf page with a root that names it; of both with an index page between them; of a label.
+/// leaf page with a root that names it; of both with an index page between them; of a label; of a
+/// root page of version 1.
 pub fn manifest(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = input.u8();
     let read = read_key();
     let verify = read.verify_key();
     let key = verify.manifest_key();
-    let (root, pages) = match kind % 5 {
+    let (root, pages) = match kind % 6 {
         0 => (input.rest().to_vec(), vec![]),
         1 => (forge::root_page(&key, &SALT, input.rest()), vec![]),
         2 | 3 => {
@@ -33,22 +34,25 @@ pub fn manifest(data: &[u8]) {
             let mut plain = input.rest().to_vec();
             let mut pages = Vec::new();
             let levels = [Level::Leaf, Level::Index];
-            for level in &levels[..usize::from(kind % 5) - 1] {
+            for level in &levels[..usize::from(kind % 6) - 1] {
                 let (count, bytes, number) = counts;
                 let page = forge::page(&key, &SALT, *level, number, &plain);
                 plain = encoded(&vec![(Hash::of(&page), number, count, bytes)]);
                 counts.2 = counts.2.wrapping_add(1);
                 pages.insert(0, page);
             }
-            let head = encoded(&(counts.1, counts.0, None::<Vec<u8>>, u32::from(kind % 5) - 1));
+            let (label, owner) = (None::<Vec<u8>>, None::<PeerId>);
+            let head = encoded(&(counts.1, counts.0, label, owner, u32::from(kind % 6) - 1));
             (forge::root_page(&key, &SALT, &[head, plain].concat()), pages)
         }
-        _ => {
+        4 => {
             let label_key = read.content_key().label_key();
             let label = forge::page(&label_key, &SALT, Level::Label, 0, input.rest());
-            let plain = encoded(&(9u64, 1u32, Some(label), 0u32, vec![chunk_parts(2, 1, 9)]));
+            let list = vec![chunk_parts(2, 1, 9)];
+            let plain = encoded(&(9u64, 1u32, Some(label), None::<PeerId>, 0u32, list));
             (forge::root_page(&key, &SALT, &plain), vec![])
         }
+        _ => (forge::root_page_of(forge::VERSION_OLD, &key, &SALT, input.rest()), vec![]),
     };
     let _ = walk(&root, &pages, &read, &verify);
 }
@@ -94,12 +98,14 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
     };
     let object = |label: Option<&str>, count| Object {
         label: label.map(|text| Label::new(text).expect("a good name")),
+        owner: Some(owner()),
         chunks: chunks(count),
     };
     let sealed = |object| seal_manifest(&object, &read_key(), &mut Entropy::new([1; 32]));
     let sealed = |object| sealed(object).expect("it can be sealed").root.to_vec();
     let list = vec![chunk_parts(2, 1, 9)];
-    let root = encoded(&(9u64, 1u32, None::<Vec<u8>>, 0u32, list.clone()));
+    let root = encoded(&(9u64, 1u32, None::<Vec<u8>>, Some(owner()), 0u32, list.clone()));
+    let old_root = encoded(&(9u64, 1u32, None::<Vec<u8>>, 0u32, list.clone()));
     let head = [&1u32.to_le_bytes()[..], &9u64.to_le_bytes(), &0u32.to_le_bytes()].concat();
     let label = [&[8][..], b"film.mkv", &[0; 247]].concat();
     vec![
@@ -109,6 +115,7 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
         [vec![2], head.clone(), encoded(&list)].concat(),
         [vec![3], head, encoded(&list)].concat(),
         [vec![4], label].concat(),
+        [vec![5], old_root].concat(),
     ]
 }
 

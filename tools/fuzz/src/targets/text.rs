@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pangea::config::{Compress, Config};
+use pangea::config::{Compress, Config, PeerName};
 use pangea::units::{Size, Span};
 use pangea_base::{PeerAddr, PeerId};
 use pangea_trace::TraceId;
@@ -136,8 +136,8 @@ pub fn config(data: &[u8]) {
         Ok(config) => {
             let _ = config.cores.wishes();
             let _ = config.node.check();
-            let peers = config.peers_with(&[peer_addr(1)]);
-            let _ = config.put.options(peers.unwrap_or_default(), Compress::Yes, None);
+            let _ = config.peers_with(&[PeerName::At(peer_addr(1))]);
+            let _ = config.put.options(vec![peer_addr(1)], Compress::Yes, None);
         }
         Err(refused) => assert!(!refused.to_string().is_empty()),
     }

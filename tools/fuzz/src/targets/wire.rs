@@ -3,15 +3,13 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use pangea_base::{
-    ChunkNumber, GROUP_BYTES, GroupHasher, GroupTable, Hash, Locator, ShardIndex, UnixTime,
-};
+use pangea_base::{ChunkNumber, GROUP_BYTES, GroupHasher, GroupTable, Hash, Locator, ShardIndex};
 use pangea_wire::{
     AuthChallenge, BlobBody, Channel, FetchRefusal, FetchRequest, FetchResponse, FrameReader,
     Grant, Message, PeerSent, Ping, Placement, PlacementPage, Pong, Protocol, PutBody, PutPart,
     Receipt, ReceiptExpected, RouteRequest, RouteResponse, ShardBegins, ShardBody, ShardExpected,
-    ShardHeld, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, frame, limits,
-    parse, preamble, table_bytes, unit_header,
+    ShardHeld, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, VERSION, Whose,
+    frame, limits, other_version, parse, preamble, table_bytes, unit_header,
 };
 
 use super::input::Input;
@@ -50,13 +48,16 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         index: ShardIndex(index),
         length: 1 << 20,
         root,
-        lease: LEASE,
+        until: UNTIL,
     };
     let begins = ShardBegins { length: 1 << 20, root, first_group: 5 };
-    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease: LEASE };
-    let refusal = Some(over_quota(300));
-    let routes =
-        RouteResponse { peers: vec![peer_addr(1), peer_addr(2)], grants: vec![grant()], refusal };
+    let (lease_seconds, now) = (LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator: locator(), bytes: 300, lease_seconds, now };
+    let (whose, used, limit, capacity) = (Whose::Peer, 200, 300, 3000);
+    let refusal = Some(StoreRefusal::OverQuota { whose, used, limit, capacity });
+    let (peers, grants) = (vec![peer_addr(1), peer_addr(2)], vec![grant()]);
+    let routes = RouteResponse { peers, grants, refusal, now };
+    let (shards, more) = (vec![held(1), held(2)], true);
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     seeds.extend(store_requests(&auth()).iter().map(|request| seed(0, request)));
     seeds.push(seed(1, &StoreResponse::Stored(receipt())));
@@ -66,37 +67,40 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     seeds.extend(fetch_requests().iter().map(|request| seed(3, request)));
     seeds.push(seed(4, &FetchResponse::Shard(begins)));
     seeds.push(seed(4, &FetchResponse::Blob { length: 70_000 }));
-    seeds.push(seed(4, &FetchResponse::Stat { shards: vec![held(1), held(2)], more: true }));
+    seeds.push(seed(4, &FetchResponse::Stat { now, shards, more }));
+    seeds.push(seed(4, &FetchResponse::Placement { owner: owner(), length: 70_000, more }));
     seeds.push(seed(4, &FetchResponse::Refused(FetchRefusal::NotHeld)));
     seeds.push(seed(5, &find));
     seeds.push(seed(6, &routes));
     seeds.push(seed(7, &Ping { nonce: [7; 16] }));
-    let pong = Pong { nonce: [7; 16], version: 1, capacity_bytes: 1 << 40, used_bytes: 300 };
-    seeds.push(seed(8, &pong));
+    let (nonce, version, capacity_bytes, used_bytes) = ([7; 16], VERSION, 1 << 40, 300);
+    seeds.push(seed(8, &Pong { nonce, version, capacity_bytes, used_bytes, now }));
+    seeds.push([&[6], &other_version(Protocol::Route)[4..]].concat());
     seeds
 }
 
 /// Grants, proofs and receipts: no bytes but the signed ones are accepted.
 pub fn signed(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else { return };
-    let (holder, origin) = (identity(1).peer(), identity(2).peer());
+    let (holder, origin) = (identity(1).peer(), owner());
     let accepted = match kind % 3 {
         0 => postcard::from_bytes::<Grant>(body).ok().is_some_and(|grant| {
-            let good = grant.verify(holder, origin, locator(), NOW).is_ok();
+            let good = grant.verify_signed(holder, origin, locator()).is_ok();
             good && grant != super::samples::grant()
         }),
         1 => postcard::from_bytes::<AuthChallenge>(body).ok().is_some_and(|challenge| {
             let channel = Channel { exporter: &EXPORTER, holder, origin, locator: locator() };
-            challenge.verify(&channel, NOW).is_ok() && challenge != auth()
+            challenge.verify(&channel).is_ok() && challenge != auth()
         }),
         _ => postcard::from_bytes::<Receipt>(body).ok().is_some_and(|receipt| {
             let good = super::samples::receipt();
             let expected = ReceiptExpected {
                 holder,
+                owner: origin,
                 key: good.key(),
                 root: good.root,
                 length: good.length,
-                lease_min: good.lease,
+                lease_seconds: LEASE_SECONDS,
             };
             let mut placement = Placement::new(locator());
             let _ = placement.add(receipt.clone(), None);
@@ -115,8 +119,9 @@ pub fn signed_seeds() -> Vec<Vec<u8>> {
 
 /// A page of a placement; what is accepted is merged and paged again.
 pub fn placement(data: &[u8]) {
-    let Ok(page) = PlacementPage::parse(data, locator()) else { return };
+    let Ok(page) = PlacementPage::parse(data, locator(), owner()) else { return };
     assert!(page.number < page.pages && page.pages <= limits::PLACEMENT_PAGES_MAX);
+    assert!(page.owner.is_none_or(|whose| whose == owner()), "it was stored by its owner");
     let mut placement = Placement::new(locator());
     let mut genuine = Placement::new(locator());
     for receipt in &page.receipts {
@@ -127,27 +132,27 @@ pub fn placement(data: &[u8]) {
         }
     }
     placement.merge(genuine).expect("it is of the same object");
-    placement.expire(UnixTime(1000));
-    let receipts: usize = placement
-        .pages(&page.holders)
-        .iter()
-        .map(|page| {
-            PlacementPage::parse(page, locator()).expect("it is one of ours").receipts.len()
-        })
-        .sum();
-    assert_eq!(receipts, placement.len());
+    let pages = placement.pages(owner(), &page.holders);
+    let read = |page| {
+        let page = PlacementPage::parse(page, locator(), owner()).expect("it is one of ours");
+        page.receipts.len()
+    };
+    let receipts: usize = pages.iter().map(|page| read(page)).sum();
+    // Version 1 does not say whose they are: no page of an owner has them.
+    let owned = page.owner.map_or(0, |_| placement.len());
+    assert_eq!(receipts, owned);
 }
 
 pub fn placement_seeds() -> Vec<Vec<u8>> {
     let mut placement = Placement::new(locator());
-    let mut seeds = vec![placement.pages(&[])[0].to_vec()];
+    let mut seeds = vec![placement.pages(owner(), &[])[0].to_vec()];
     for (chunk, index, holder) in [(3, 9, 1), (3, 9, 2), (3, 10, 2), (4, 0, 1)] {
-        let receipt =
-            Receipt::issue(&identity(holder), key(chunk, index), Hash([0xab; 32]), 1000, LEASE);
+        let (holder, key, root) = (identity(holder), key(chunk, index), Hash([0xab; 32]));
+        let receipt = Receipt::issue(&holder, owner(), key, root, 1000, NOW, UNTIL);
         placement.add(receipt, None).expect("it is genuine");
         let mut at = peer_addr(9);
         at.peer = identity(1).peer();
-        seeds.push(placement.pages(&[at])[0].to_vec());
+        seeds.push(placement.pages(owner(), &[at])[0].to_vec());
     }
     seeds
 }
@@ -309,6 +314,9 @@ fn answer(reader: &mut FrameReader, seen: &mut Vec<String>) -> Result<Option<Rea
         FetchResponse::Blob { length } => {
             Reading::Blob(BlobBody::new(length, limits::ROOT_BYTES_MAX)?)
         }
+        FetchResponse::Placement { length, .. } => {
+            Reading::Blob(BlobBody::new(length, limits::PAGE_BYTES_MAX)?)
+        }
         FetchResponse::Stat { .. } | FetchResponse::Refused(_) => Reading::Over,
     }))
 }
@@ -331,7 +339,8 @@ pub fn stream_seeds() -> Vec<Vec<u8>> {
     for request in fetch_requests() {
         seeds.push(with(0, &[&preamble(Protocol::Fetch), &frame(&request)]));
     }
-    let find = RouteRequest::FindRoutes { locator: Locator([5; 32]), bytes: 300, lease: LEASE };
+    let (locator, lease_seconds, now) = (Locator([5; 32]), LEASE_SECONDS, NOW);
+    let find = RouteRequest::FindRoutes { locator, bytes: 300, lease_seconds, now };
     seeds.push(with(0, &[&preamble(Protocol::Route), &frame(&find)]));
     seeds.push(with(0, &[&preamble(Protocol::Ping), &frame(&Ping { nonce: [7; 16] })]));
     let ShardExpected { root, length, first_group } = expected();
@@ -339,11 +348,9 @@ pub fn stream_seeds() -> Vec<Vec<u8>> {
     let groups = &bytes[2 * GROUP_BYTES..];
     seeds.push(with(1, &[&frame(&begins), &table_bytes(table), groups]));
     seeds.push(with(1, &[&frame(&FetchResponse::Blob { length: 300 }), &bytes[..300]]));
+    let placement = FetchResponse::Placement { owner: owner(), length: 300, more: false };
+    seeds.push(with(1, &[&frame(&placement), &bytes[..300]]));
     seeds.push(with(1, &[&frame(&FetchResponse::Refused(FetchRefusal::Busy))]));
+    seeds.push(with(1, &[&other_version(Protocol::Fetch)]));
     seeds
-}
-
-fn over_quota(bytes: u64) -> StoreRefusal {
-    let (used, limit, capacity) = (bytes, bytes, bytes);
-    StoreRefusal::OverQuota { whose: pangea_wire::Whose::Peer, used, limit, capacity }
 }

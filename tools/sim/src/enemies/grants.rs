@@ -107,7 +107,7 @@ pub(super) struct QuotaThief;
 impl Plot for QuotaThief {
     fn round(&mut self, number: u64, body: &mut Body, _: PeerAddr) -> Option<Vec<Move>> {
         let mut moves = vec![Move::Dial];
-        let wanted = 1 << (10 + body.entropy.below(24));
+        let wanted = 1 << (12 + body.entropy.below(22));
         for _ in 0..12 {
             let locator = Locator(body.entropy.array());
             moves.extend(Move::ask_grant(locator, wanted));

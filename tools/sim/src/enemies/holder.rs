@@ -9,9 +9,10 @@ use pangea_base::{ChunkNumber, Hash, Locator, PeerId, ShardIndex, ShardKey, Unix
 use pangea_transport::{ConnId, Event, ReadOutcome, StreamId};
 use pangea_wire::{
     AUTH_EXPORTER_LABEL, AuthRefused, BlobBody, Channel, FetchRefusal, FetchRequest, FetchResponse,
-    FrameReader, Grant, GrantRefused, Message, PeerSent, Ping, PlacementOf, Pong, Protocol, PutBody,
-    PutPart, Receipt, RouteRequest, RouteResponse, ShardBegins, StoreRefusal, StoreRequest,
-    StoreResponse, StoreTrailer, VERSION, frame, limits::PAGE_BYTES_MAX, other_version, table_bytes,
+    FrameReader, Grant, GrantRefused, Message, PeerSent, Ping, PlacementOf, Pong, Protocol,
+    PutBody, PutPart, Receipt, RouteRequest, RouteResponse, ShardBegins, StoreRefusal,
+    StoreRequest, StoreResponse, StoreTrailer, VERSION, frame, limits::PAGE_BYTES_MAX,
+    other_version, table_bytes,
 };
 
 use super::body::{Body, Conduct, Habits};
@@ -528,11 +529,7 @@ pub(super) fn end_of(now: UnixTime, lease_seconds: u64) -> UnixTime {
     now.after(Duration::from_secs(lease_seconds))
 }
 
-pub(super) fn routes(
-    desk: &Desk<'_>,
-    grants: Vec<Grant>,
-    refusal: Option<StoreRefusal>,
-) -> Bytes {
+pub(super) fn routes(desk: &Desk<'_>, grants: Vec<Grant>, refusal: Option<StoreRefusal>) -> Bytes {
     frame(&RouteResponse { peers: Vec::new(), grants, refusal, now: desk.body.wall })
 }
 

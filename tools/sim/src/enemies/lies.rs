@@ -184,7 +184,8 @@ impl Giant {
         grants.resize(pangea_wire::limits::GRANTS_MAX, one);
         let peers =
             body.nodes.iter().copied().cycle().take(pangea_wire::limits::PEERS_MAX).collect();
-        let longest = frame(&RouteResponse { peers, grants, refusal: None, now: UnixTime(u64::MAX) });
+        let longest =
+            frame(&RouteResponse { peers, grants, refusal: None, now: UnixTime(u64::MAX) });
         match self.turn % 2 {
             0 => longest,
             // A second more than one may last: in three bytes before nonce and signature of the
@@ -203,10 +204,7 @@ fn one_more(said: &Bytes, at: usize) -> Bytes {
 }
 
 /// A list of shards that goes on for ever.
-fn shards_without_end(
-    desk: &Desk<'_>,
-    after: Option<(ChunkNumber, ShardIndex, Hash)>,
-) -> Bytes {
+fn shards_without_end(desk: &Desk<'_>, after: Option<(ChunkNumber, ShardIndex, Hash)>) -> Bytes {
     let first = after.map_or(0, |(chunk, ..)| chunk.0 + 1);
     let last = pangea_wire::limits::CHUNKS_MAX;
     let chunks = (first..last).take(STAT_SHARDS_MAX);

@@ -68,9 +68,8 @@ impl BadReceipts {
         let (own, other, owner) = (&desk.body.identity, &self.other, desk.peer);
         let (key, root, length) = (honest.key(), honest.root, honest.length);
         let (now, until) = (desk.body.wall, honest.until);
-        let issue = |key, root, length, until| {
-            Receipt::issue(own, owner, key, root, length, now, until)
-        };
+        let issue =
+            |key, root, length, until| Receipt::issue(own, owner, key, root, length, now, until);
         self.turn += 1;
         match (self.flaw, self.turn % 6) {
             (Flaw::Signature, turn) => {
@@ -92,9 +91,7 @@ impl BadReceipts {
                 Receipt::issue(own, owner, key, root, length, late, until)
             }
             // For what somebody else stored.
-            (Flaw::Content, _) => {
-                Receipt::issue(own, other.peer(), key, root, length, now, until)
-            }
+            (Flaw::Content, _) => Receipt::issue(own, other.peer(), key, root, length, now, until),
         }
     }
 }
@@ -179,9 +176,8 @@ impl Vice for PlacementForger {
         }
         self.turn += 1;
         let kept = desk.keep.find_placement(locator, page, whose);
-        let (owner, page) = kept.map_or((named(whose), Bytes::new()), |(owner, page, _)| {
-            (owner, page)
-        });
+        let (owner, page) =
+            kept.map_or((named(whose), Bytes::new()), |(owner, page, _)| (owner, page));
         let more = self.turn % 2 == 1;
         let forged = |desk: &mut Desk<'_>, holders| forged(desk, locator, owner, &page, holders);
         match self.turn % 8 {

@@ -17,17 +17,29 @@ pub struct NodeClock {
     drift: i64,
     // Seconds that somebody set the wall clock ahead.
     ahead: i64,
+    // Seconds that it is wrong by beside that: a flat battery, a year misread.
+    wrong: i64,
 }
 
 impl NodeClock {
     /// Right since `began`, but for its drift in parts per million.
     pub fn new(began: Instant, drift: i64) -> NodeClock {
-        NodeClock { began, drift, ahead: 0 }
+        NodeClock { began, drift, ahead: 0, wrong: 0 }
     }
 
     /// Somebody sets the wall clock ahead, or back.
     pub fn set_ahead(&mut self, seconds: i64) {
         self.ahead = seconds;
+    }
+
+    /// The wall clock is wrong by so many seconds from now on.
+    pub fn set_wrong(&mut self, seconds: i64) {
+        self.wrong = seconds;
+    }
+
+    /// By how much the wall clock is wrong, but for its drift.
+    pub fn off(&self) -> i64 {
+        self.ahead + self.wrong
     }
 
     /// What its monotonic clock shows at a moment of the world.
@@ -45,7 +57,7 @@ impl NodeClock {
     /// What its wall clock shows.
     pub fn wall(&self, now: Instant) -> UnixTime {
         let since = (self.instant(now) - self.began).as_secs();
-        UnixTime((WALL + since).saturating_add_signed(self.ahead))
+        UnixTime((WALL + since).saturating_add_signed(self.off()))
     }
 }
 

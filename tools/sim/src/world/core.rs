@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pangea_base::file::FileDone;
-use pangea_base::{CoreId, PagePool, Wake};
+use pangea_base::{CoreId, PagePool, Unreachable, Wake};
 use pangea_engine::message::{Message, Report};
 use pangea_engine::{Engine, Input, Output};
 use pangea_mesh::{Ends, Full, Readiness};
@@ -25,6 +25,9 @@ pub type Parcel = (Box<Message>, Hop);
 
 /// Trains sent before the core looks for input again.
 const TRAINS_PER_TURN: usize = 64;
+
+/// What a system says of a port where nobody listens (ECONNREFUSED, as Linux numbers it).
+const REFUSED: Unreachable = Unreachable::System(111);
 
 /// The pages of a core: units, plaintext, store.
 pub const POOLS: [&str; 3] = ["unit pages", "plaintext pages", "store pages"];
@@ -72,6 +75,8 @@ pub struct Core {
     socket: VecDeque<Packet>,
     socket_trains: usize,
     ended: VecDeque<FileDone>,
+    // Where nothing gets, as its system says.
+    unreachable: VecDeque<SocketAddr>,
     wake_at: Option<Instant>,
     stalled_until: Option<Instant>,
     /// The most parcels that ever waited for a full ring.
@@ -94,6 +99,7 @@ impl Core {
             socket: VecDeque::new(),
             socket_trains,
             ended: VecDeque::new(),
+            unreachable: VecDeque::new(),
             wake_at: Some(now),
             stalled_until: None,
             parcels_most: 0,
@@ -133,6 +139,12 @@ impl Core {
         true
     }
 
+    /// Its system says that nobody listens at an address.
+    pub fn refused(&mut self, now: Instant, addr: SocketAddr) {
+        self.unreachable.push_back(addr);
+        self.wake_by(now);
+    }
+
     /// A file operation ended.
     pub fn done(&mut self, now: Instant, done: FileDone) {
         self.ended.push_back(done);
@@ -163,6 +175,9 @@ impl Core {
             let Packet { from: remote, ecn, stride, data, .. } = packet;
             let input = Input::Datagrams { remote, local_ip: None, ecn, stride, data: &data };
             self.engine.handle(now, wall, input);
+        }
+        while let Some(addr) = self.unreachable.pop_front() {
+            self.engine.handle(now, wall, Input::Unreachable(addr, REFUSED));
         }
         while let Some(done) = self.ended.pop_front() {
             self.engine.handle(now, wall, Input::File(done));

@@ -1,7 +1,7 @@
 //! What the world does to its inhabitants, when, and how it makes it good again.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pangea_base::{Page, PagePool};
@@ -86,6 +86,7 @@ impl World {
         for place in 0..self.machines.len() {
             self.machines[place].disk.heal();
             self.machines[place].clock.set_ahead(0);
+            self.machines[place].clock.set_wrong(0);
         }
     }
 
@@ -117,7 +118,7 @@ impl World {
                 let origin = self.chance.below(self.origins.len() as u64) as usize;
                 self.origins[origin].place
             }
-            Fault::Stall | Fault::ClockStep => {
+            Fault::Stall | Fault::ClockStep | Fault::ClockJump => {
                 self.chance.below(self.machines.len() as u64) as usize
             }
             _ => self.chance.below(self.weather.holders as u64) as usize,
@@ -157,10 +158,11 @@ impl World {
         let name = self.machines[place].name.clone();
         self.log.fault(self.now, fault.name(), &name);
         match fault {
-            Fault::Kill | Fault::PowerCut | Fault::Close | Fault::Reformat => {
+            Fault::Kill | Fault::PowerCut | Fault::Close | Fault::Move | Fault::Reformat => {
                 self.stop(fault, place);
             }
             Fault::KillOrigin => self.kill_origin(place),
+            Fault::ClockJump => self.jump(place),
             Fault::Stall | Fault::ClockStep | Fault::Hog | Fault::Rebind | Fault::Roam => {
                 self.annoy(fault, place);
             }
@@ -187,6 +189,10 @@ impl World {
         match fault {
             Fault::Kill => self.end(place, Machine::kill),
             Fault::PowerCut => self.end(place, Machine::power_cut),
+            Fault::Move => {
+                self.end(place, Machine::kill);
+                self.move_holder(place);
+            }
             Fault::Reformat => {
                 self.end(place, Machine::kill);
                 self.machines[place].disk.reformat();
@@ -205,7 +211,22 @@ impl World {
         self.deeds.plan(self.now + pause, Deed::Start(place));
     }
 
-    fn hurt(&mut self, place: Place, until: Instant) {
+    /// A holder gets another address, for good. Users hear of it; links and placements do not.
+    fn move_holder(&mut self, place: Place) {
+        let machine = &mut self.machines[place];
+        self.network.set_place(machine.addr, None);
+        let peer = machine.identity.peer();
+        self.moved.entry(peer).or_insert(machine.addr);
+        let IpAddr::V4(ip) = machine.addr.ip() else { unreachable!("all addresses are IPv4") };
+        let [a, b, c, d] = ip.octets();
+        machine.addr.set_ip(Ipv4Addr::from([a, b, c, d.wrapping_add(1)]).into());
+        self.network.set_place(machine.addr, Some(place));
+        for at in self.known.iter_mut().filter(|at| at.peer == peer) {
+            at.addr = machine.addr;
+        }
+    }
+
+    pub(super) fn hurt(&mut self, place: Place, until: Instant) {
         let works = self.origins.iter_mut().filter_map(|origin| origin.work.as_mut());
         self.atlas.hurt(place, until, works);
     }
@@ -220,6 +241,7 @@ impl World {
             false => 1 + self.chance.below(4) as u8,
         };
         self.log.say(self.now, &format!("{} starts", self.machines[place].name));
+        self.set_clock_at_start(place);
         self.machines[place].start(self.now, &self.witness);
     }
 

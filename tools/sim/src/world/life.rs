@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pangea_base::{PeerId, Prefix};
+use pangea_base::{PeerAddr, PeerId, Prefix};
 use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
 use pangea_wire::{Label, StoreRefusal};
@@ -12,6 +12,7 @@ use super::atlas::Object;
 use super::machine::{Machine, Process};
 use super::network::{CANARY, Place};
 use super::origin::{Content, Ended, Job, PutPlan, Work, named};
+use super::planted::Plant;
 use super::{World, core};
 
 /// The longest that anything an origin does may take, whatever happens to it: every wait in it has
@@ -19,9 +20,7 @@ use super::{World, core};
 const WORK_MAX: Duration = Duration::from_secs(600);
 /// Objects of a world.
 const OBJECTS_MAX: usize = 24;
-/// For how many seconds holders are asked to keep an object: longer than any world lasts.
-const LEASE: u64 = 30 * 86_400;
-/// The same for objects that nobody wants back.
+/// For how many seconds objects are kept that nobody wants back.
 const LEASE_BRIEF: u64 = 300;
 /// In good weather a get beside squatters takes no longer: what they say is read and left aside.
 const GET_BESIDE_SQUATTERS: Duration = Duration::from_secs(30);
@@ -103,14 +102,16 @@ impl World {
         let content = self.content();
         let place = self.origins[number].place;
         let machine = &self.machines[place];
-        let mut peers = self.known.clone();
+        let mut peers = self.named();
         let turn = self.chance.below(peers.len() as u64) as usize;
         peers.rotate_left(turn);
+        let lease_seconds = if content.is_brief { LEASE_BRIEF } else { self.lease(place) };
         let plan = PutPlan {
             peers,
             code: self.weather.code,
             budget: self.weather.budget,
             owner: machine.identity.peer(),
+            lease_seconds,
             cores: machine.setup.cores,
             content,
             label: Label::new("NOBODY MAY SEE.").ok().filter(|_| self.chance.below(2) == 0),
@@ -133,15 +134,30 @@ impl World {
             _ => chance.below(most),
         };
         let is_brief = self.weather.idles && chance.below(2) == 0;
-        let lease_seconds = if is_brief { LEASE_BRIEF } else { LEASE };
         let (bytes, is_text) = (bytes as usize, chance.below(3) == 0);
-        Content { seed: chance.u64(), bytes, is_text, lease_seconds }
+        Content { seed: chance.u64(), bytes, is_text, is_brief }
+    }
+
+    /// Whom users name, and where.
+    fn named(&self) -> Vec<PeerAddr> {
+        let old = |at: &PeerAddr| {
+            self.moved.get(&at.peer).filter(|_| self.plant == Some(Plant::OldAddress))
+        };
+        let named = |at: &PeerAddr| PeerAddr { addr: *old(at).unwrap_or(&at.addr), ..*at };
+        self.known.iter().map(named).collect()
+    }
+
+    /// Whether some holder of an object is not where it was once.
+    fn has_moved(&self, object: usize) -> bool {
+        self.objects[object].holders.iter().any(|peer| self.moved.contains_key(peer))
     }
 
     pub(super) fn begin_get(&mut self, number: usize, object: usize) {
         let place = self.origins[number].place;
         let cores = self.machines[place].setup.cores;
-        let peers = if self.chance.below(2) == 0 { self.known.clone() } else { Vec::new() };
+        // Where holders are that moved, the link does not say.
+        let names = self.chance.below(2) == 0 || self.has_moved(object);
+        let peers = if names { self.named() } else { Vec::new() };
         let Object { link, content, .. } = &self.objects[object];
         self.log.say(self.now, &format!("origin {place} gets object {object}"));
         let job = self.origins[number].get(link, peers, cores, object, *content);
@@ -151,7 +167,8 @@ impl World {
     fn begin_stat(&mut self, number: usize, object: usize) {
         let place = self.origins[number].place;
         let cores = self.machines[place].setup.cores;
-        let job = self.origins[number].stat(&self.objects[object].link, &self.known, cores, object);
+        let peers = self.named();
+        let job = self.origins[number].stat(&self.objects[object].link, &peers, cores, object);
         self.begin(number, job, 0);
     }
 
@@ -238,7 +255,7 @@ impl World {
             visitor.actor.told_of(locator);
             visitor.busy = true;
         }
-        if content.lease_seconds >= LEASE {
+        if !content.is_brief {
             self.objects.push(Object { content, link, holders, survives });
         }
     }
@@ -326,6 +343,7 @@ impl World {
 
     /// What must hold at every moment.
     pub(super) fn check(&mut self) {
+        self.check_clocks();
         let mut wrong = Vec::new();
         for machine in &self.machines {
             let Some(process) = &machine.process else { continue };
@@ -384,7 +402,7 @@ impl World {
                 }
             }
             let used: u64 = process.cores.iter().map(|core| core.engine.stats().bytes).sum();
-            let ledger = process.cores[0].engine.ledger().map_or(0, |(used, _)| used);
+            let (ledger, _) = process.cores[0].engine.ledger().unwrap_or_default();
             if ledger != used {
                 wrong.push(format!("{}: the ledger has {ledger}, the disk {used}", machine.name));
             }

@@ -12,6 +12,7 @@ use pangea_transport::Limits;
 use pangea_transport::testing::{PlainCrypto, Witness};
 
 use super::clock::NodeClock;
+use super::clocks::Watch;
 use super::core::{Control, Core, Parts, Turn};
 use super::disk::NodeDisk;
 use super::log::{CoreLog, Log, RING, RING_SMALL};
@@ -66,6 +67,9 @@ pub struct Machine {
     /// How often a process was started on it.
     pub starts: u64,
     planted: Planted,
+    /// Whether its clock is compared with what was written down when it starts.
+    pub trust: ClockTrust,
+    pub watch: Watch,
     source: usize,
     entropy: Entropy,
 }
@@ -95,6 +99,8 @@ impl Machine {
             process: None,
             starts: 0,
             planted,
+            trust: ClockTrust::Compared,
+            watch: Watch::new(0),
             source,
             entropy,
         }
@@ -109,6 +115,7 @@ impl Machine {
     pub fn start(&mut self, now: Instant, witness: &Witness) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
+        self.watch = Watch::new(self.clock.off());
         let cores = self.setup.cores;
         let mut ends = pangea_mesh::mesh(usize::from(cores) + 1, self.setup.mesh_slots);
         let control = Control::new(ends.pop().expect("one end is control's"), now);
@@ -161,7 +168,7 @@ impl Machine {
             segments: segments.clone(),
             capacity_bytes: capacity.unwrap_or(0),
             accept: Accept::Any,
-            clock: ClockTrust::Compared,
+            clock: self.trust,
             tracer: log.tracer(),
         };
         let engine = Engine::new(config, node_now, wall);

@@ -2,6 +2,7 @@
 
 pub mod atlas;
 pub mod clock;
+pub mod clocks;
 pub mod core;
 pub mod disk;
 pub mod faults;
@@ -15,6 +16,7 @@ pub mod survey;
 pub mod weather;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pangea_base::{Entropy, PeerAddr, PeerId};
@@ -65,8 +67,10 @@ pub struct World {
     deeds: Deeds,
     witness: Witness,
     chance: Entropy,
-    // Whom origins are told to store at.
+    // Whom origins are told to store at, and where they are.
     known: Vec<PeerAddr>,
+    // Holders that are not where they were at first, and where that was.
+    moved: BTreeMap<PeerId, SocketAddr>,
     // Of them, who gives no receipt without a flaw.
     forgers: Vec<PeerId>,
     // Objects that are to be read in the time of calm.
@@ -136,6 +140,7 @@ impl World {
             deeds: Deeds::default(),
             witness: Witness::default(),
             known: Vec::new(),
+            moved: BTreeMap::new(),
             forgers: Vec::new(),
             to_read: Vec::new(),
             checked_at: now,
@@ -180,6 +185,7 @@ impl World {
         }
         let nodes: Vec<PeerAddr> = self.known.clone();
         self.invite(&nodes);
+        self.set_clocks();
         for machine in &mut self.machines {
             machine.start(self.now, &self.witness);
         }
@@ -316,6 +322,10 @@ impl World {
 
     fn deliver(&mut self) {
         while let Some((place, packet)) = self.network.arrived(self.now) {
+            let Some(place) = place else {
+                self.refuse(&packet);
+                continue;
+            };
             if let Some(visitor) = place.checked_sub(self.machines.len()) {
                 let visitor = &mut self.visitors[visitor];
                 let Packet { from, ecn, stride, data, .. } = packet;
@@ -324,7 +334,10 @@ impl World {
                 continue;
             }
             let machine = &mut self.machines[place];
-            let Some(process) = &mut machine.process else { continue };
+            let Some(process) = &mut machine.process else {
+                self.refuse(&packet);
+                continue;
+            };
             let cores = process.cores.len() as u64;
             let core = match machine.setup.steer_mesh {
                 true => 0,
@@ -333,6 +346,17 @@ impl World {
             if !process.cores[core].receive(self.now, packet) {
                 self.log.count("socket full");
             }
+        }
+    }
+
+    /// Nobody takes a packet. Some systems say so to who sent it, to whichever of its cores.
+    fn refuse(&mut self, packet: &Packet) {
+        let sender = self.network.place(packet.from).and_then(|place| self.machines.get_mut(place));
+        let Some(process) = sender.and_then(|machine| machine.process.as_mut()) else { return };
+        if self.chance.below(2) == 0 {
+            let core = self.chance.below(process.cores.len() as u64) as usize;
+            process.cores[core].refused(self.now, packet.to);
+            self.log.count("refused");
         }
     }
 
@@ -372,6 +396,7 @@ impl World {
         while let Some(report) = process.report() {
             match report {
                 Report::StoreFailed(why) => failed = Some(why),
+                Report::Clock(status) => machine.watch.said(status, machine.clock.off()),
                 Report::Ready { shards, bytes } => {
                     let what = format!("{} opens {shards} shards, {bytes} B", machine.name);
                     self.log.say(self.now, &what);

@@ -158,15 +158,11 @@ impl Network {
         self.flying.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next train that has arrived by now, and where; trains to nobody are gone.
-    pub fn arrived(&mut self, now: Instant) -> Option<(Place, Packet)> {
-        loop {
-            let entry = self.flying.first_entry().filter(|entry| entry.key().0 <= now)?;
-            let packet = entry.remove();
-            if let Some(place) = self.places.get(&packet.to) {
-                return Some((*place, packet));
-            }
-        }
+    /// The next train that has arrived by now, and where; `None`: nobody is there.
+    pub fn arrived(&mut self, now: Instant) -> Option<(Option<Place>, Packet)> {
+        let entry = self.flying.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let packet = entry.remove();
+        Some((self.place(packet.to), packet))
     }
 
     /// Sends a train: datagrams that meet no accident stay together, as GRO would have it.
@@ -176,7 +172,10 @@ impl Network {
         self.bytes += data.len() as u64;
         self.trains += 1;
         self.look_for_plaintext(from, to, data);
-        let Some(target) = self.place(to) else { return };
+        let Some(target) = self.place(to) else {
+            let packet = Packet { from, to, ecn, stride, data: data.to_vec() };
+            return self.fly(now + self.usual.delay, packet);
+        };
         *self.carried.entry((source, target)).or_default() += data.len() as u64;
         if self.severed.contains(&(source, target)) {
             log.count("severed");
@@ -310,7 +309,7 @@ impl Network {
 }
 
 /// What it does to datagrams.
-pub const FAULTS: [&str; 10] = [
+pub const FAULTS: [&str; 11] = [
     "lost",
     "duplicated",
     "reordered",
@@ -321,4 +320,5 @@ pub const FAULTS: [&str; 10] = [
     "severed",
     "too long for the path",
     "held up by a clog",
+    "refused",
 ];

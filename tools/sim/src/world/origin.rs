@@ -27,8 +27,8 @@ pub struct Content {
     pub bytes: usize,
     /// Most of it compresses.
     pub is_text: bool,
-    /// For how long holders are asked to keep it.
-    pub lease_seconds: u64,
+    /// It is kept for minutes only, and nobody wants it back.
+    pub is_brief: bool,
 }
 
 impl Content {
@@ -106,6 +106,7 @@ pub struct Origin {
 pub struct PutPlan {
     pub peers: Vec<PeerAddr>,
     pub owner: PeerId,
+    pub lease_seconds: u64,
     pub code: Option<Code>,
     pub budget: u64,
     pub cores: u8,
@@ -142,7 +143,7 @@ impl Origin {
             code: plan.code,
             situation: situation(plan.cores, plan.budget, plan.compression),
             owner: plan.owner,
-            lease_seconds: plan.content.lease_seconds,
+            lease_seconds: plan.lease_seconds,
             label: plan.label,
             source: PutSource::Stream,
             cores: plan.cores,

@@ -11,6 +11,13 @@ use pangea_wire::{PlacementOf, StoreRefusal};
 /// One such fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Plant {
+    /// A lease ends at a moment that the origin's clock decides.
+    AbsoluteLease,
+    /// Expiry goes on whatever the clock does.
+    NoSuspension,
+    /// Origins go by the address that was first known of a holder, as though an old one in a link won
+    /// over the one that the user names.
+    OldAddress,
     /// Names have no owners: what one peer stored under a locator, no other may store there.
     NamesWithoutOwners,
     /// A reader believes the first placement that it is given.
@@ -51,10 +58,8 @@ impl Planted {
 
     /// A command on its way from control to a core.
     pub fn command(plant: Option<Plant>, command: &mut Command) {
-        if let (
-            Some(Plant::FirstPlacement),
-            Command::Ask { ask: Ask::Placement(.., whose), .. },
-        ) = (plant, command)
+        if let (Some(Plant::FirstPlacement), Command::Ask { ask: Ask::Placement(.., whose), .. }) =
+            (plant, command)
         {
             *whose = PlacementOf::First;
         }
@@ -76,7 +81,8 @@ mod tests {
 
     /// Why the first world that noticed failed.
     fn caught(plant: Plant) -> String {
-        let mut failures = (1..=WORLDS).filter_map(|seed| live_planted(seed, 0, Some(plant)).failure);
+        let mut failures =
+            (1..=WORLDS).filter_map(|seed| live_planted(seed, 0, Some(plant)).failure);
         failures.next().unwrap_or_else(|| panic!("{plant:?} is not caught in {WORLDS} worlds"))
     }
 

@@ -8,6 +8,7 @@ use pangea_base::{Code, Entropy};
 use pangea_ces::plan::CompressionChoice;
 use pangea_transport::Limits;
 
+use super::clocks::Clocks;
 use super::disk::Character;
 use super::machine::Setup;
 use super::network::{Path, Place};
@@ -21,6 +22,7 @@ pub enum Fault {
     PowerCut,
     CutAtReceipt,
     Close,
+    Move,
     Reformat,
     Isolate,
     Halve,
@@ -34,6 +36,7 @@ pub enum Fault {
     SmallMtu,
     Stall,
     ClockStep,
+    ClockJump,
     Hog,
     Rebind,
     Roam,
@@ -41,11 +44,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 21] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::CutAtReceipt,
         Fault::Close,
+        Fault::Move,
         Fault::Reformat,
         Fault::Isolate,
         Fault::Halve,
@@ -59,6 +63,7 @@ impl Fault {
         Fault::SmallMtu,
         Fault::Stall,
         Fault::ClockStep,
+        Fault::ClockJump,
         Fault::Hog,
         Fault::Rebind,
         Fault::Roam,
@@ -72,6 +77,7 @@ impl Fault {
             Fault::PowerCut => "power cut",
             Fault::CutAtReceipt => "power cut behind a receipt",
             Fault::Close => "closed and started",
+            Fault::Move => "came back elsewhere",
             Fault::Reformat => "reformatted",
             Fault::Isolate => "isolated",
             Fault::Halve => "network halved",
@@ -85,6 +91,7 @@ impl Fault {
             Fault::SmallMtu => "MTU black hole",
             Fault::Stall => "core stalled",
             Fault::ClockStep => "wall clock set",
+            Fault::ClockJump => "wall clock jumps",
             Fault::Hog => "pages refused",
             Fault::Rebind => "address changed",
             Fault::Roam => "moved to another network",
@@ -98,6 +105,7 @@ impl Fault {
             self,
             Fault::Stall
                 | Fault::ClockStep
+                | Fault::ClockJump
                 | Fault::Hog
                 | Fault::Rebind
                 | Fault::Roam
@@ -128,6 +136,7 @@ pub struct Weather {
     pub pause: Duration,
     pub tiny: Tiny,
     pub disk_micros: u64,
+    pub clocks: Clocks,
     /// Of the holders, the first so many are machines with very many cores.
     pub large: usize,
     /// A Squatter comes, whoever else does.
@@ -164,6 +173,7 @@ impl Weather {
         let liars = if is_lawful { liars } else { chance.below(3) as usize };
         let mut faults: Vec<Fault> =
             Fault::ALL.into_iter().filter(|_| chance.below(2) == 0).collect();
+        faults.retain(|fault| *fault != Fault::ClockJump);
         faults.extend([Fault::Kill, Fault::PowerCut, Fault::CutAtReceipt]);
         let weather = Weather {
             holders,
@@ -192,14 +202,18 @@ impl Weather {
                 journal: chance.below(4) == 0,
             },
             disk_micros: [100, 2_000, 20_000][chance.below(3) as usize],
+            clocks: Clocks::Right,
             large: 0,
             squatter: false,
             idles: false,
         };
-        match chance.below(24) {
-            0 | 1 => weather.with_large_machines(chance),
-            2..=4 => Weather { squatter: true, ..weather },
-            5..=7 => weather.idle(),
+        // A night is a hundred times as long as a world without one.
+        match chance.below(32) {
+            0..8 => weather.with_clocks(Clocks::Wrong),
+            8 => weather.with_clocks(Clocks::WrongAndNight),
+            9 | 10 => weather.with_large_machines(chance),
+            11..15 => Weather { squatter: true, ..weather },
+            15..19 => weather.idle(),
             _ => weather,
         }
     }
@@ -234,6 +248,8 @@ impl Weather {
     /// The same, in which a planted fault comes out.
     pub fn with(self, plant: Plant) -> Weather {
         match plant {
+            Plant::AbsoluteLease | Plant::NoSuspension => self.with_clocks(Clocks::Wrong),
+            Plant::OldAddress => Weather { faults: vec![Fault::Move], ..self },
             Plant::WrongDischarge => self.idle(),
             // In a lawful world a put has to bear the Squatter.
             Plant::NamesWithoutOwners | Plant::FirstPlacement => {
@@ -242,6 +258,15 @@ impl Weather {
                 Weather { squatter: true, is_lawful: true, holders, ..calm }
             }
         }
+    }
+
+    /// The same, with these wall clocks.
+    fn with_clocks(mut self, clocks: Clocks) -> Weather {
+        self.clocks = clocks;
+        if clocks != Clocks::Right {
+            self.faults.extend([Fault::ClockJump; 3]);
+        }
+        self
     }
 
     /// The process of a holder or an origin.

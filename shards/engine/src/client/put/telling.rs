@@ -9,6 +9,7 @@ use pangea_wire::{Link, LinkKey, ManifestPage, ManifestWriter, Placement, Receip
 use super::{Phase, Put, PutError, PutOutcome, distinct_holders};
 use crate::client::note;
 use crate::message::{Answer, Ask, AskFailed, AskId};
+use crate::room::blob_room;
 
 impl Put {
     /// Every chunk is stored: manifest and placement go to every holder.
@@ -30,19 +31,22 @@ impl Put {
         self.link = Some(sealed.id);
         let placement = self.placement();
         for at in self.holding_candidates() {
-            let Some(grant) = self.candidates[at].grant.clone().map(Box::new) else { continue };
-            let addr = self.candidates[at].addr;
+            let candidate = &mut self.candidates[at];
+            let addr = candidate.addr;
             let core = self.outbox.any_core();
             let named =
                 pages.iter().map(|page| (ManifestPage::Page(page.hash), page.bytes.clone()));
             let root = (ManifestPage::Root(sealed.id), sealed.root.clone());
             for (name, page) in named.chain([root]) {
-                let ask = Ask::PutManifest { grant: grant.clone(), name, page };
+                let Some(grant) = candidate.spend(blob_room(page.len() as u64)) else { continue };
+                let ask = Ask::PutManifest { grant: Box::new(grant), name, page };
                 let id = self.outbox.ask(core, addr, ask);
                 self.asks.insert(id, addr.peer);
             }
             for (number, page) in (0..).zip(&placement) {
-                let ask = Ask::PutPlacement { grant: grant.clone(), number, page: page.clone() };
+                let Some(grant) = candidate.spend(blob_room(page.len() as u64)) else { continue };
+                let (grant, page) = (Box::new(grant), page.clone());
+                let ask = Ask::PutPlacement { grant, number, page };
                 let id = self.outbox.ask(core, addr, ask);
                 self.asks.insert(id, addr.peer);
             }

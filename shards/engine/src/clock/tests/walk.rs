@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pangea_base::{Entropy, PeerId, UnixTime};
+use pangea_base::{Entropy, PeerId, Prefix, UnixTime};
 
 use super::super::*;
 use super::{DAY, T0, YEAR};
@@ -183,7 +183,7 @@ impl Machine {
 
     fn peer(&mut self, network: u8, theirs: u64) {
         self.said.push((self.now, network, theirs));
-        let from = IpAddr::from([10, 0, network, self.chance.below(200) as u8]);
+        let from = Prefix::of(IpAddr::from([10, 0, network, self.chance.below(200) as u8]));
         let peer = PeerId(self.chance.array());
         let theirs = UnixTime(theirs);
         self.handle(Input::Heard(ClockHeard::Peer { peer, from, theirs }));

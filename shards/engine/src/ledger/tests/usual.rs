@@ -16,7 +16,7 @@ fn listed(numbers: impl IntoIterator<Item = u64>) -> Accept {
 }
 
 fn over() -> StoreRefusal {
-    StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Expired))
+    StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Over))
 }
 
 #[test]

@@ -1,0 +1,6 @@
+use super::*;
+
+mod attacks;
+mod model;
+mod usual;
+mod world;
