@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use pangea_base::{PeerAddr, UnixTime};
+use pangea_base::{Locator, PeerAddr, UnixTime};
 use pangea_transport::TransmitMeta;
 use pangea_wire::Link;
 
@@ -30,6 +30,9 @@ pub trait Actor {
 
     /// The honest nodes, once, before anything else.
     fn meet(&mut self, nodes: &[PeerAddr]);
+
+    /// Somebody tells it of an object that was put.
+    fn told_of(&mut self, _locator: Locator) {}
 
     /// A received batch, as for an engine.
     fn datagrams(

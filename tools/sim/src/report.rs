@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::run::{Outcome, live, live_planted};
-use crate::world::clocks::Plant;
 use crate::world::log::KEPT;
+use crate::world::planted::Plant;
 
 /// What `pangea-sim run` is told.
 #[derive(clap::Args)]
@@ -175,6 +175,8 @@ impl Totals {
             ("plaintext bytes put and got", tally.bytes),
             ("bytes on the wire", outcome.sent),
             ("steps", tally.steps),
+            ("bytes freed behind ended leases", tally.freed),
+            ("machines of 17 to 128 cores", tally.large),
             ("worlds without law", u64::from(!outcome.is_lawful)),
         ];
         for (name, count) in sums {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::world::clocks::{Clocks, NIGHT, Plant};
+use crate::world::clocks::{Clocks, NIGHT};
+use crate::world::planted::Plant;
+use crate::world::survey::SURVEY;
 use crate::world::{Tally, World};
 
 /// Faults happen for so long.
@@ -18,6 +20,8 @@ const REST: Duration = Duration::from_secs(100);
 const LIVENESS: Duration = Duration::from_secs(600);
 /// Closing takes at most so long.
 const CLOSING: Duration = Duration::from_secs(10);
+/// What is over is freed a day later.
+const DAY_AND_MORE: Duration = Duration::from_secs(25 * 3600);
 
 /// What came of a seed.
 pub struct Outcome {
@@ -61,6 +65,11 @@ fn all_of(world: &mut World) {
     world.heal();
     run_until(world, SETTLE, "work goes on", World::is_idle);
     run_for(world, REST);
+    if world.weather.large > 0 {
+        world.survey();
+        run_until(world, SURVEY, "a core takes no shard", World::is_surveyed);
+        world.end_survey();
+    }
     world.read_all();
     run_until(world, LIVENESS, "an object is not read", World::is_idle);
     world.dismiss();
@@ -69,6 +78,9 @@ fn all_of(world: &mut World) {
     run_for(world, REST);
     if world.failure.is_none() {
         world.check_quiet();
+    }
+    if world.weather.idles {
+        idle_day(world);
     }
     if world.weather.clocks == Clocks::WrongAndNight {
         night(world);
@@ -80,12 +92,26 @@ fn all_of(world: &mut World) {
     }
 }
 
+/// Leases end, and what they were for is freed; what is kept for longer is read once more.
+fn idle_day(world: &mut World) {
+    world.evening();
+    run_for(world, REST);
+    world.stand_still(DAY_AND_MORE);
+    run_for(world, REST);
+    world.check_freed();
+    all_is_there(world);
+}
+
 /// Longer than a doubt lasts: every clock is believed again, and every object can be read.
 fn night(world: &mut World) {
     run_for(world, NIGHT);
     world.check_believed();
+    all_is_there(world);
+}
+
+fn all_is_there(world: &mut World) {
     world.read_all();
-    run_until(world, LIVENESS, "after a night an object is not read", World::is_idle);
+    run_until(world, LIVENESS, "after a day an object is not read", World::is_idle);
     run_for(world, REST);
     if world.failure.is_none() {
         world.check_quiet();
@@ -144,11 +170,10 @@ mod tests {
     use crate::world::weather::Fault;
 
     /// A lawful world in which holders move and nothing else happens.
-    fn moving(seed: u64, old_address_wins: bool) -> World {
-        let mut world = (seed..).map(|seed| World::new(seed, 0));
+    fn moving(seed: u64, plant: Option<Plant>) -> World {
+        let mut world = (seed..).map(|seed| World::new(seed, 0, plant));
         let mut world = world.find(|world| world.weather.is_lawful && is_roomy(world)).unwrap();
         world.weather.faults = vec![Fault::Move];
-        world.old_address_wins = old_address_wins;
         all_of(&mut world);
         world
     }
@@ -161,10 +186,10 @@ mod tests {
     #[test]
     fn holders_that_moved_are_found_and_that_they_are_not_would_be_seen() {
         for seed in [100, 200, 300] {
-            let world = moving(seed, false);
+            let world = moving(seed, None);
             assert!(world.failure.is_none(), "{:?}", world.failure);
             assert!(world.log.faults.contains_key(Fault::Move.name()), "{:?}", world.log.faults);
-            let planted = moving(seed, true);
+            let planted = moving(seed, Some(Plant::OldAddress));
             // A put or a get failed for no reason, or a holder seems to have lost what it has.
             assert!(planted.failure.is_some(), "seed {seed}: an old address that wins is not seen");
         }

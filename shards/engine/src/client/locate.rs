@@ -304,10 +304,14 @@ impl Locate {
         behind: Option<PeerId>,
         bytes: &[u8],
     ) {
+        if number == 0 {
+            self.read_behind(from, behind);
+        }
         let page = match self.placement_page(number, owner, bytes) {
             Ok(page) => page,
             Err(what) => {
-                note(&mut self.bad, from.peer, what);
+                // Whoever keeps it cannot know what it should say, and is no liar for it.
+                self.trouble(from, format!("of a placement that it keeps: {what}"));
                 return self.give_up_reading(from);
             }
         };
@@ -319,10 +323,6 @@ impl Locate {
         reading.left -= 1;
         if number == 0 {
             reading.left = pages - 1;
-            if let (Some(last), true) = (behind, reading.before < OWNERS_MAX) {
-                let next = (from, PlacementOf::Behind(last), reading.before + 1);
-                self.anybodys.push_back(next);
-            }
         }
         if reading.left == 0 {
             self.reading = None;
@@ -331,6 +331,17 @@ impl Locate {
             for number in 1..pages {
                 self.ask_page(outbox, from, number, PlacementOf::Owner(owner));
             }
+        }
+    }
+
+    /// Whatever a placement says, those of the owners behind its own are read in their turn.
+    fn read_behind(&mut self, from: PeerAddr, behind: Option<PeerId>) {
+        let reading = self.reading.as_ref().filter(|reading| reading.from == from);
+        let Some((before, last)) = reading.map(|reading| reading.before).zip(behind) else {
+            return;
+        };
+        if before < OWNERS_MAX {
+            self.anybodys.push_back((from, PlacementOf::Behind(last), before + 1));
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pangea_base::{CoreId, Entropy, Identity, PeerAddr, UnixTime};
+use pangea_base::{CoreId, Entropy, Identity, Locator, PeerAddr, UnixTime};
 use pangea_transport::testing::PlainCrypto;
 use pangea_transport::{ALPN, ConnId, Event, KeepAlive, TransmitMeta, Transport};
 use pangea_wire::{Link, Receipt};
@@ -139,6 +139,9 @@ pub(super) trait Conduct {
     /// When something is due next.
     fn deadline(&self) -> Option<Instant>;
 
+    /// Somebody tells it of an object that was put.
+    fn told_of(&mut self, _locator: Locator) {}
+
     /// A datagram as it came.
     fn heard(&mut self, _body: &mut Body, _remote: SocketAddr, _datagram: &[u8]) {}
 
@@ -183,6 +186,10 @@ impl Actor for Enemy {
 
     fn meet(&mut self, nodes: &[PeerAddr]) {
         self.body.nodes = nodes.to_vec();
+    }
+
+    fn told_of(&mut self, locator: Locator) {
+        self.conduct.told_of(locator);
     }
 
     fn datagrams(

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use pangea_base::PeerAddr;
 use pangea_transport::{ConnId, Event, ReadOutcome, StreamId};
 use pangea_wire::{
-    AUTH_EXPORTER_LABEL, FrameReader, Grant, Message, Protocol, RouteRequest, RouteResponse,
-    StoreResponse, frame, preamble,
+    AUTH_EXPORTER_LABEL, FetchResponse, FrameReader, Grant, Message, Protocol, RouteRequest,
+    RouteResponse, ShardHeld, StoreResponse, frame, preamble,
 };
 
 use super::body::{Body, Conduct};
@@ -22,7 +22,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Connections that it keeps; the oldest is closed for one more.
 const LINKS_MAX: usize = 32;
 /// No honest holder promises anything for longer.
-const LEASE_LONG: Duration = Duration::from_secs(10 * 366 * 86_400);
+const LEASE_LONG_SECONDS: u64 = 10 * 366 * 86_400;
+/// For how long callers ask to be served, in seconds.
+pub(super) const LEASE_SECONDS: u64 = 86_400;
 /// Receipts that it keeps.
 const RECEIPTS_MAX: usize = 255;
 /// Bytes of an answer that it keeps.
@@ -64,6 +66,8 @@ pub(super) enum Move {
     Hear,
     /// As above, and keeps the grant in it.
     HearGrant,
+    /// As above, and keeps the list of shards in it.
+    HearHeld,
     /// Waits until what was said last is with the transport, whatever the answer.
     Said,
     /// Ends the newest stream with a code.
@@ -81,11 +85,20 @@ impl Move {
     /// Asks for a grant and waits for it.
     pub fn ask_grant(locator: pangea_base::Locator, bytes: u64) -> [Move; 2] {
         let ask = Move::say(move |scene| {
-            let lease = scene.body.wall.after(Duration::from_secs(86_400));
-            let asked = RouteRequest::FindRoutes { locator, bytes, lease };
+            let (lease_seconds, now) = (LEASE_SECONDS, scene.body.wall);
+            let asked = RouteRequest::FindRoutes { locator, bytes, lease_seconds, now };
             Words::request(Protocol::Route, &asked)
         });
         [ask, Move::HearGrant]
+    }
+
+    /// Gives back what is reserved under a locator and waits for the answer.
+    pub fn release(locator: pangea_base::Locator) -> [Move; 2] {
+        let release = Move::say(move |scene| {
+            scene.body.did("reservations given back");
+            Words::request(Protocol::Route, &RouteRequest::Release { locator })
+        });
+        [release, Move::Hear]
     }
 }
 
@@ -96,13 +109,16 @@ pub(super) struct Scene<'a> {
     pub node: PeerAddr,
     /// The grant heard last.
     pub grant: Option<Grant>,
+    /// The list of shards heard last.
+    pub held: Vec<ShardHeld>,
     /// Of the newest connection.
     pub exporter: [u8; 32],
 }
 
 /// A script of rounds.
 pub(super) trait Plot {
-    /// The next round, on one node after the other; nothing: no more rounds.
+    /// The next round, on one node after the other; an empty one: nothing to do just now; nothing:
+    /// no more rounds.
     fn round(&mut self, number: u64, body: &mut Body, node: PeerAddr) -> Option<Vec<Move>>;
 
     /// Which of so many nodes the round is played on.
@@ -140,6 +156,7 @@ pub(super) struct Caller<P> {
     // The newest stream.
     at: Option<(ConnId, StreamId)>,
     grant: Option<Grant>,
+    held: Vec<ShardHeld>,
     node: Option<PeerAddr>,
     round: u64,
     done: bool,
@@ -147,6 +164,14 @@ pub(super) struct Caller<P> {
     // When the present move is due, and when it is given up.
     not_before: Option<Instant>,
     give_up_at: Option<Instant>,
+}
+
+/// What is looked for in an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Grant,
+    Held,
 }
 
 /// Whether a move is over.
@@ -167,6 +192,7 @@ impl<P: Plot> Caller<P> {
             moves: VecDeque::new(),
             at: None,
             grant: None,
+            held: Vec::new(),
             node: None,
             round: 0,
             done: false,
@@ -186,6 +212,8 @@ impl<P: Plot> Caller<P> {
         };
         let node = body.nodes[self.plot.target(self.round, count) as usize];
         match self.plot.round(self.round, body, node) {
+            // Nothing to do before something happens.
+            Some(moves) if moves.is_empty() => {}
             Some(moves) => {
                 self.moves = moves.into();
                 self.node = Some(node);
@@ -232,8 +260,9 @@ impl<P: Plot> Caller<P> {
                 if went == Went::Waits { Went::On } else { went }
             }
             Move::Say(_) => self.say(body, next),
-            Move::Hear => self.over(body, false),
-            Move::HearGrant => self.over(body, true),
+            Move::Hear => self.over(body, Wanted::Nothing),
+            Move::HearGrant => self.over(body, Wanted::Grant),
+            Move::HearHeld => self.over(body, Wanted::Held),
             Move::Said => {
                 let call = self.at.and_then(|at| self.calls.get(&at));
                 match call.is_some_and(|c| c.over.is_none() && c.saying.bytes() > 0) {
@@ -269,7 +298,8 @@ impl<P: Plot> Caller<P> {
         if let Some(conn) = self.conn() {
             let _ = body.transport.exporter(conn, AUTH_EXPORTER_LABEL, b"", &mut exporter);
         }
-        Some(Scene { body, node: self.node?, grant: self.grant.clone(), exporter })
+        let (grant, held) = (self.grant.clone(), self.held.clone());
+        Some(Scene { body, node: self.node?, grant, held, exporter })
     }
 
     fn dial(&mut self, body: &mut Body) -> Went {
@@ -325,15 +355,25 @@ impl<P: Plot> Caller<P> {
     }
 
     /// Whether the newest stream is over, and how.
-    fn over(&mut self, body: &mut Body, wants_grant: bool) -> Went {
+    fn over(&mut self, body: &mut Body, wanted: Wanted) -> Went {
         let Some(at) = self.at else { return Went::Wrong };
         let Some(call) = self.calls.get_mut(&at) else { return Went::Wrong };
         let Some(over) = call.over else { return Went::Waits };
         let Some(mut call) = self.calls.remove(&at) else { return Went::Wrong };
         body.did(over);
-        if !wants_grant {
-            note_response(body, &mut call.heard);
-            return Went::On;
+        match wanted {
+            Wanted::Grant => {}
+            Wanted::Held => {
+                if let Ok(Some(FetchResponse::Stat { shards, .. })) = call.heard.message() {
+                    body.did("lists of shards heard");
+                    self.held = shards;
+                }
+                return Went::On;
+            }
+            Wanted::Nothing => {
+                note_response(body, &mut call.heard);
+                return Went::On;
+            }
         }
         match call.heard.message::<RouteResponse>() {
             Ok(Some(response)) => match response.grants.into_iter().next() {
@@ -450,7 +490,7 @@ fn note_response(body: &mut Body, heard: &mut FrameReader) {
     match heard.message::<StoreResponse>() {
         Ok(Some(StoreResponse::Stored(receipt))) => {
             body.did("receipts got");
-            if receipt.lease > body.wall.after(LEASE_LONG) {
+            if receipt.lease_seconds().is_none_or(|lease| lease > LEASE_LONG_SECONDS) {
                 body.did("leases without end got");
             }
             body.receipts.truncate(RECEIPTS_MAX);

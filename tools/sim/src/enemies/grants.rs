@@ -1,20 +1,18 @@
 //! Callers with grants that are not theirs, or that they do not use.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use pangea_base::{Entropy, Identity, Locator, PeerAddr, PeerId, Secret, UnixTime};
-use pangea_transport::TransmitMeta;
+use pangea_base::{Locator, PeerAddr, PeerId};
+use pangea_wire::limits::GRANT_LIFETIME_MAX;
 use pangea_wire::{AuthChallenge, Grant};
 
-use super::body::{Body, Enemy, Habits};
-use super::caller::{Caller, Move, Plot, Scene};
-use super::parcel::Parcel;
-use crate::actor::Actor;
+use super::body::Body;
+use super::caller::{Move, Plot, Scene};
+use super::parcel::{Parcel, disk_bytes};
 
 /// Bytes of the shards here.
 const SMALL: usize = 20_000;
@@ -29,16 +27,18 @@ enum Forgery {
     OwnSignature,
     MoreBytes,
     MoreTime,
+    Later,
     OtherObject,
     OtherOrigin,
     OtherHolder,
     Proof,
 }
 
-const FORGERIES: [Forgery; 7] = [
+const FORGERIES: [Forgery; 8] = [
     Forgery::OwnSignature,
     Forgery::MoreBytes,
     Forgery::MoreTime,
+    Forgery::Later,
     Forgery::OtherObject,
     Forgery::OtherOrigin,
     Forgery::OtherHolder,
@@ -49,22 +49,18 @@ impl Forgery {
     fn forge(self, scene: &mut Scene<'_>, parcel: &mut Parcel) {
         let Some(honest) = scene.grant.clone() else { return };
         let mut grant = honest.clone();
-        let own = scene.body.identity.peer();
         match self {
             Forgery::OwnSignature => {
-                let (expires, nonce) = (grant.expires, scene.body.entropy.array());
-                let locator = parcel.key.locator;
-                grant = Grant::issue(&scene.body.identity, own, locator, 1 << 40, expires, nonce);
+                grant = own_grant(scene, parcel.key.locator, &honest);
                 grant.holder = scene.node.peer;
             }
             Forgery::MoreBytes => grant.bytes_max = u64::MAX,
-            Forgery::MoreTime => grant.expires = UnixTime(u64::MAX),
+            Forgery::MoreTime => grant.lifetime_seconds = GRANT_LIFETIME_MAX.as_secs(),
+            Forgery::Later => grant.issued = scene.body.wall.after(Duration::from_secs(3600)),
             Forgery::OtherObject => parcel.key.locator = Locator(scene.body.entropy.array()),
             Forgery::OtherOrigin => grant.origin = PeerId(scene.body.entropy.array()),
             Forgery::OtherHolder => {
-                let (expires, nonce) = (grant.expires, scene.body.entropy.array());
-                let locator = parcel.key.locator;
-                grant = Grant::issue(&scene.body.identity, own, locator, 1 << 40, expires, nonce);
+                grant = own_grant(scene, parcel.key.locator, &honest);
             }
             Forgery::Proof => {
                 let mut auth = AuthChallenge::new(&scene.body.identity, honest, &scene.exporter);
@@ -77,11 +73,18 @@ impl Forgery {
     }
 }
 
+/// A grant of its own making, for much.
+fn own_grant(scene: &mut Scene<'_>, locator: Locator, like: &Grant) -> Grant {
+    let (issued, life, nonce) = (like.issued, like.lifetime_seconds, scene.body.entropy.array());
+    let identity = &scene.body.identity;
+    Grant::issue(identity, identity.peer(), locator, 1 << 40, issued, life, nonce)
+}
+
 impl Plot for GrantForger {
     fn round(&mut self, number: u64, body: &mut Body, _: PeerAddr) -> Option<Vec<Move>> {
         let locator = Locator(body.entropy.array());
         let mut moves = vec![Move::Dial];
-        moves.extend(Move::ask_grant(locator, SMALL as u64));
+        moves.extend(Move::ask_grant(locator, disk_bytes(SMALL)));
         for at in 0..3 {
             let forgery = FORGERIES[(number as usize * 3 + at) % FORGERIES.len()];
             let parcel = Parcel::new(locator, at as u8, body.noise(SMALL));
@@ -120,108 +123,6 @@ impl Plot for QuotaThief {
         }
         moves.push(Move::Close);
         Some(moves)
-    }
-}
-
-/// Many enemies that act as one: their datagrams come to one place, and are dealt by the first
-/// byte of the connection's id, as among the cores of a node.
-pub(super) struct Gang {
-    members: Vec<Enemy>,
-    elsewhere: Vec<SocketAddr>,
-    deeds: BTreeMap<&'static str, u64>,
-}
-
-/// Half of them call from one network, the others each from one of its own.
-const MEMBERS: u8 = 8;
-
-impl Gang {
-    pub fn of_thieves(
-        identity: Identity,
-        addr: SocketAddr,
-        mut entropy: Entropy,
-        now: Instant,
-    ) -> Gang {
-        let mut first = Some(identity);
-        let mut elsewhere = Vec::new();
-        let members = (0..MEMBERS).map(|seat| {
-            let fresh = || Identity::from_seed(Secret::new(entropy.array()));
-            let identity = first.take().unwrap_or_else(fresh);
-            let addr = match seat % 2 {
-                0 => addr,
-                _ => SocketAddr::from(([203, 0, 100 + seat, 1], addr.port())),
-            };
-            if seat % 2 == 1 {
-                elsewhere.push(addr);
-            }
-            let habits = Habits { seat: (seat, MEMBERS), ..Habits::HONEST };
-            let body = Body::new(habits, identity, addr, entropy.split(), now);
-            Enemy::caller(body, Caller::new(QuotaThief, now))
-        });
-        let members = members.collect();
-        Gang { members, elsewhere, deeds: BTreeMap::new() }
-    }
-}
-
-impl Actor for Gang {
-    fn addr(&self) -> PeerAddr {
-        self.members[0].addr()
-    }
-
-    fn elsewhere(&self) -> &[SocketAddr] {
-        &self.elsewhere
-    }
-
-    fn is_holder(&self) -> bool {
-        false
-    }
-
-    fn meet(&mut self, nodes: &[PeerAddr]) {
-        self.members.iter_mut().for_each(|member| member.meet(nodes));
-    }
-
-    fn datagrams(
-        &mut self,
-        now: Instant,
-        remote: SocketAddr,
-        ecn: Option<u8>,
-        stride: usize,
-        data: &[u8],
-    ) {
-        let seat = pangea_transport::owner(data, MEMBERS).map_or(0, |core| core.index());
-        self.members[seat].datagrams(now, remote, ecn, stride, data);
-    }
-
-    fn turn(&mut self, now: Instant, wall: UnixTime) -> bool {
-        let mut busy = false;
-        self.deeds.clear();
-        for member in &mut self.members {
-            busy |= member.turn(now, wall);
-            for (deed, times) in member.deeds() {
-                *self.deeds.entry(deed).or_default() += times;
-            }
-        }
-        busy
-    }
-
-    fn transmit(
-        &mut self,
-        now: Instant,
-        buffer: &mut Vec<u8>,
-    ) -> Option<(TransmitMeta, Option<SocketAddr>)> {
-        for member in &mut self.members {
-            if let Some((meta, source)) = member.transmit(now, buffer) {
-                return Some((meta, source.or(Some(member.body.addr))));
-            }
-        }
-        None
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.members.iter().filter_map(Actor::deadline).min()
-    }
-
-    fn deeds(&self) -> &BTreeMap<&'static str, u64> {
-        &self.deeds
     }
 }
 
@@ -268,7 +169,7 @@ impl Plot for Replayer {
             })
         };
         let mut moves = vec![Move::Dial];
-        moves.extend(Move::ask_grant(locator, 3 * SMALL as u64));
+        moves.extend(Move::ask_grant(locator, 3 * disk_bytes(SMALL)));
         moves.extend([put("requests made"), Move::Hear, put("requests replayed"), Move::Hear]);
         moves.extend([Move::Dial, put("proofs replayed on another connection"), Move::Hear]);
         moves.extend([Move::Close, Move::Close]);

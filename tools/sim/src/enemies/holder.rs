@@ -8,14 +8,15 @@ use bytes::{Bytes, BytesMut};
 use pangea_base::{ChunkNumber, Hash, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
 use pangea_transport::{ConnId, Event, ReadOutcome, StreamId};
 use pangea_wire::{
-    AUTH_EXPORTER_LABEL, BlobBody, Channel, FetchRefusal, FetchRequest, FetchResponse, FrameReader,
-    Grant, Message, PeerSent, Ping, Pong, Protocol, PutBody, PutPart, Receipt, RouteRequest,
-    RouteResponse, ShardBegins, StoreRefusal, StoreRequest, StoreResponse, StoreTrailer, frame,
-    limits::PAGE_BYTES_MAX, table_bytes,
+    AUTH_EXPORTER_LABEL, AuthRefused, BlobBody, Channel, FetchRefusal, FetchRequest, FetchResponse,
+    FrameReader, Grant, GrantRefused, Message, PeerSent, Ping, PlacementOf, Pong, Protocol,
+    PutBody, PutPart, Receipt, RouteRequest, RouteResponse, ShardBegins, StoreRefusal,
+    StoreRequest, StoreResponse, StoreTrailer, VERSION, frame, limits::PAGE_BYTES_MAX,
+    other_version, table_bytes,
 };
 
 use super::body::{Body, Conduct, Habits};
-use super::keep::Keep;
+use super::keep::{KEPT_MAX, Keep};
 use super::talk::{Drip, End, Hearing, Saying};
 
 /// How long a grant of an honest holder holds.
@@ -30,11 +31,13 @@ pub(super) enum Asked {
         locator: Locator,
         bytes: u64,
     },
-    Release,
+    Release {
+        locator: Locator,
+    },
     /// The trailer is there once all of it is.
     PutShard {
         key: ShardKey,
-        lease: UnixTime,
+        lease_seconds: u64,
         trailer: Option<StoreTrailer>,
     },
     PutManifest {
@@ -47,6 +50,7 @@ pub(super) enum Asked {
     },
     GetShard {
         key: ShardKey,
+        root: Hash,
         first_group: u32,
     },
     GetManifest {
@@ -56,10 +60,12 @@ pub(super) enum Asked {
     GetPlacement {
         locator: Locator,
         page: u32,
+        whose: PlacementOf,
     },
     Stat {
         locator: Locator,
-        after: Option<(ChunkNumber, ShardIndex)>,
+        owner: Option<PeerId>,
+        after: Option<(ChunkNumber, ShardIndex, Hash)>,
     },
     Ping {
         nonce: [u8; 16],
@@ -130,7 +136,7 @@ struct Serving {
 enum Stage {
     Protocol,
     Message(Protocol),
-    Shard { key: ShardKey, lease: UnixTime, body: PutBody, bytes: BytesMut },
+    Shard { key: ShardKey, lease_seconds: u64, body: PutBody, bytes: BytesMut },
     Blob { asked: Asked, body: BlobBody },
     Answering,
 }
@@ -140,6 +146,8 @@ enum Parsed {
     NeedBytes,
     More,
     Whole(Asked, Saying),
+    /// An answer to what is no question.
+    Said(Saying),
     Reset(u32),
 }
 
@@ -195,6 +203,10 @@ impl Holder {
                     let _ = body.transport.reset(conn, stream, code);
                     let _ = body.transport.stop(conn, stream, code);
                     return false;
+                }
+                Parsed::Said(saying) => {
+                    serving.stage = Stage::Answering;
+                    serving.saying = saying;
                 }
                 Parsed::Whole(asked, honest) => {
                     serving.stage = Stage::Answering;
@@ -291,16 +303,20 @@ fn parse(desk: &mut Desk<'_>, vice: &mut dyn Vice, conn: ConnId, serving: &mut S
             Protocol::Store => store(desk, vice, conn, serving),
             Protocol::Route => message::<RouteRequest>(serving, |asked| match asked {
                 RouteRequest::FindRoutes { locator, bytes, .. } => Asked::Routes { locator, bytes },
-                RouteRequest::Release { .. } => Asked::Release,
+                RouteRequest::Release { locator } => Asked::Release { locator },
             })
             .map(|parsed| finish(desk, vice, serving, parsed)),
             Protocol::Fetch => message::<FetchRequest>(serving, |asked| match asked {
-                FetchRequest::GetShard { key, first_group } => Asked::GetShard { key, first_group },
-                FetchRequest::GetManifest { locator, page } => Asked::GetManifest { locator, page },
-                FetchRequest::GetPlacement { locator, page } => {
-                    Asked::GetPlacement { locator, page }
+                FetchRequest::GetShard { key, root, first_group } => {
+                    Asked::GetShard { key, root, first_group }
                 }
-                FetchRequest::Stat { locator, after } => Asked::Stat { locator, after },
+                FetchRequest::GetManifest { locator, page } => Asked::GetManifest { locator, page },
+                FetchRequest::GetPlacement { locator, page, whose } => {
+                    Asked::GetPlacement { locator, page, whose }
+                }
+                FetchRequest::Stat { locator, owner, after } => {
+                    Asked::Stat { locator, owner, after }
+                }
             })
             .map(|parsed| finish(desk, vice, serving, parsed)),
             Protocol::Ping => message::<Ping>(serving, |ping| Asked::Ping { nonce: ping.nonce })
@@ -316,7 +332,14 @@ fn parse(desk: &mut Desk<'_>, vice: &mut dyn Vice, conn: ConnId, serving: &mut S
         }
         Stage::Answering => Ok(Parsed::NeedBytes),
     };
-    parsed.unwrap_or(Parsed::Reset(MISBEHAVED))
+    match parsed {
+        Ok(parsed) => parsed,
+        Err(PeerSent::OtherVersion { protocol, .. }) => {
+            desk.body.did("other versions told of");
+            Parsed::Said(Saying::of([other_version(protocol)]))
+        }
+        Err(_) => Parsed::Reset(MISBEHAVED),
+    }
 }
 
 fn message<M: Message>(
@@ -350,7 +373,8 @@ fn store(
     };
     let (asked, length) = match &request {
         StoreRequest::PutShard(header) => {
-            (Asked::PutShard { key: header.key, lease: header.lease, trailer: None }, 0)
+            let (key, lease_seconds) = (header.key, header.lease_seconds);
+            (Asked::PutShard { key, lease_seconds, trailer: None }, 0)
         }
         StoreRequest::PutManifest(header) => {
             let (locator, page) = (header.locator, header.page.hash());
@@ -369,7 +393,7 @@ fn store(
     serving.stage = match request {
         StoreRequest::PutShard(header) => Stage::Shard {
             key: header.key,
-            lease: header.lease,
+            lease_seconds: header.lease_seconds,
             body: PutBody::new(header.length_max),
             bytes: BytesMut::new(),
         },
@@ -381,14 +405,19 @@ fn store(
 /// Whether the peer may use the grant it shows, as an honest holder asks.
 fn prove(desk: &mut Desk<'_>, conn: ConnId, request: &StoreRequest) -> Result<(), StoreRefusal> {
     if desk.keep.is_full() {
-        return Err(StoreRefusal::Full { capacity: 0 });
+        return Err(StoreRefusal::Full { capacity: KEPT_MAX });
     }
     let mut exporter = [0; 32];
     let exported = desk.body.transport.exporter(conn, AUTH_EXPORTER_LABEL, b"", &mut exporter);
     exported.map_err(|_| StoreRefusal::Internal)?;
     let (holder, origin) = (desk.body.identity.peer(), desk.peer);
     let channel = Channel { exporter: &exporter, holder, origin, locator: request.locator() };
-    request.auth().verify(&channel, desk.body.wall).map_err(StoreRefusal::BadGrant)
+    let auth = request.auth();
+    auth.verify(&channel).map_err(StoreRefusal::BadGrant)?;
+    match auth.grant.is_over(desk.body.wall) {
+        true => Err(StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Over))),
+        false => Ok(()),
+    }
 }
 
 fn shard(
@@ -396,10 +425,10 @@ fn shard(
     vice: &mut dyn Vice,
     serving: &mut Serving,
 ) -> Result<Parsed, PeerSent> {
-    let Stage::Shard { key, lease, body, bytes } = &mut serving.stage else {
+    let Stage::Shard { key, lease_seconds, body, bytes } = &mut serving.stage else {
         return Ok(Parsed::More);
     };
-    let (key, lease) = (*key, *lease);
+    let (key, lease_seconds) = (*key, *lease_seconds);
     match body.next(&mut serving.reader)? {
         None => Ok(Parsed::NeedBytes),
         Some(PutPart::Unit(unit)) => {
@@ -410,15 +439,13 @@ fn shard(
         Some(PutPart::Trailer(trailer)) => {
             let length = bytes.len() as u64;
             let bytes = bytes.split().freeze();
-            let root = desk.keep.shard(key, bytes, lease);
+            let until = end_of(desk.body.wall, lease_seconds);
+            let root = desk.keep.shard(desk.peer, key, bytes, until);
             let response = match trailer == (StoreTrailer { root, length }) {
-                true => {
-                    let holder = &desk.body.identity;
-                    StoreResponse::Stored(Receipt::issue(holder, key, root, length, lease))
-                }
+                true => StoreResponse::Stored(receipt(desk, key, trailer, lease_seconds)),
                 false => StoreResponse::Refused(StoreRefusal::RootMismatch),
             };
-            let asked = Asked::PutShard { key, lease, trailer: Some(trailer) };
+            let asked = Asked::PutShard { key, lease_seconds, trailer: Some(trailer) };
             Ok(Parsed::Whole(asked, Saying::of([frame(&response)])))
         }
     }
@@ -427,7 +454,9 @@ fn shard(
 fn keep_blob(desk: &mut Desk<'_>, asked: &Asked, bytes: Bytes) -> Saying {
     match *asked {
         Asked::PutManifest { locator, page } => desk.keep.manifest(locator, page, bytes),
-        Asked::PutPlacement { locator, page } => desk.keep.placement(locator, page, bytes),
+        Asked::PutPlacement { locator, page } => {
+            desk.keep.placement(desk.peer, locator, page, bytes);
+        }
         _ => {}
     }
     Saying::of([frame(&StoreResponse::BlobStored)])
@@ -439,11 +468,11 @@ fn honest(desk: &mut Desk<'_>, asked: &Asked) -> Saying {
     match *asked {
         Asked::Routes { locator, bytes } => {
             let grant = grant(desk, locator, bytes, GRANT_LIFETIME);
-            Saying::of([routes(vec![grant], None)])
+            Saying::of([routes(desk, vec![grant], None)])
         }
-        Asked::Release => Saying::of([routes(Vec::new(), None)]),
-        Asked::GetShard { key, first_group } => {
-            let Some(kept) = desk.keep.find_shard(&key) else { return not_held() };
+        Asked::Release { .. } => Saying::of([routes(desk, Vec::new(), None)]),
+        Asked::GetShard { key, root, first_group } => {
+            let Some(kept) = desk.keep.find_shard(&key, &root) else { return not_held() };
             let length = kept.bytes.len() as u64;
             let from = first_group as usize * pangea_base::GROUP_BYTES;
             if from >= kept.bytes.len() {
@@ -456,15 +485,17 @@ fn honest(desk: &mut Desk<'_>, asked: &Asked) -> Saying {
         Asked::GetManifest { locator, page } => {
             desk.keep.find_manifest(locator, page).map_or_else(not_held, blob)
         }
-        Asked::GetPlacement { locator, page } => {
-            desk.keep.find_placement(locator, page).map_or_else(not_held, blob)
+        Asked::GetPlacement { locator, page, whose } => {
+            let found = desk.keep.find_placement(locator, page, whose);
+            found.map_or_else(not_held, |(owner, page, more)| placement(owner, page, more))
         }
-        Asked::Stat { locator, after } => {
-            let shards = desk.keep.held(locator, after);
-            Saying::of([frame(&FetchResponse::Stat { shards, more: false })])
+        Asked::Stat { locator, owner, after } => {
+            let shards = desk.keep.held(locator, owner, after);
+            Saying::of([frame(&FetchResponse::Stat { now: desk.body.wall, shards, more: false })])
         }
         Asked::Ping { nonce } => {
-            let pong = Pong { nonce, version: 1, capacity_bytes: 1 << 40, used_bytes: 0 };
+            let (capacity_bytes, now) = (1 << 40, desk.body.wall);
+            let pong = Pong { nonce, version: VERSION, capacity_bytes, used_bytes: 0, now };
             Saying::of([frame(&pong)])
         }
         // Answered where their last byte is taken in.
@@ -476,15 +507,39 @@ fn honest(desk: &mut Desk<'_>, asked: &Asked) -> Saying {
 
 /// A grant to who asks, signed by this holder.
 pub(super) fn grant(desk: &mut Desk<'_>, locator: Locator, bytes: u64, life: Duration) -> Grant {
-    let (expires, nonce) = (desk.body.wall.after(life), desk.body.entropy.array());
-    Grant::issue(&desk.body.identity, desk.peer, locator, bytes, expires, nonce)
+    let (issued, nonce) = (desk.body.wall, desk.body.entropy.array());
+    let lifetime = life.as_secs();
+    Grant::issue(&desk.body.identity, desk.peer, locator, bytes, issued, lifetime, nonce)
 }
 
-pub(super) fn routes(grants: Vec<Grant>, refusal: Option<StoreRefusal>) -> Bytes {
-    frame(&RouteResponse { peers: Vec::new(), grants, refusal })
+/// A receipt to who asks, for what it sent, signed by this holder.
+pub(super) fn receipt(
+    desk: &Desk<'_>,
+    key: ShardKey,
+    sent: StoreTrailer,
+    lease_seconds: u64,
+) -> Receipt {
+    let StoreTrailer { root, length } = sent;
+    let (stored, until) = (desk.body.wall, end_of(desk.body.wall, lease_seconds));
+    Receipt::issue(&desk.body.identity, desk.peer, key, root, length, stored, until)
 }
 
-/// A page behind its head.
+/// When a lease that begins now ends.
+pub(super) fn end_of(now: UnixTime, lease_seconds: u64) -> UnixTime {
+    now.after(Duration::from_secs(lease_seconds))
+}
+
+pub(super) fn routes(desk: &Desk<'_>, grants: Vec<Grant>, refusal: Option<StoreRefusal>) -> Bytes {
+    frame(&RouteResponse { peers: Vec::new(), grants, refusal, now: desk.body.wall })
+}
+
+/// A placement page behind its head.
+pub(super) fn placement(owner: PeerId, page: Bytes, more: bool) -> Saying {
+    let length = u32::try_from(page.len()).expect("pages are short");
+    Saying::of([frame(&FetchResponse::Placement { owner, length, more }), page])
+}
+
+/// Another page behind its head.
 pub(super) fn blob(bytes: Bytes) -> Saying {
     let length = u32::try_from(bytes.len()).expect("pages are short");
     Saying { end: End::Finish, ..Saying::of([frame(&FetchResponse::Blob { length }), bytes]) }

@@ -1,11 +1,13 @@
 //! Holders that store as they should and say something else when they are asked for it.
 
 use bytes::Bytes;
-use pangea_base::{ChunkNumber, GROUP_BYTES, Hash, ShardIndex, UnixTime};
-use pangea_wire::limits::{PAGE_BYTES_MAX, SHARD_BYTES_MAX, STAT_SHARDS_MAX};
+use pangea_base::{ChunkNumber, GROUP_BYTES, Hash, Locator, ShardIndex, UnixTime};
+use pangea_wire::limits::{
+    GRANT_LIFETIME_MAX, LEASE_SECONDS_MAX, PAGE_BYTES_MAX, SHARD_BYTES_MAX, STAT_SHARDS_MAX,
+};
 use pangea_wire::{
     FetchRefusal, FetchResponse, Grant, RouteResponse, ShardBegins, ShardHeld, StoreRefusal,
-    StoreResponse, frame,
+    StoreResponse, Whose, frame,
 };
 
 use super::holder::{Asked, Desk, Vice, grant, routes};
@@ -102,7 +104,10 @@ impl Vice for Nonsense {
             2 => Bytes::from([&2u32.to_le_bytes()[..], &[9, 9]].concat()),
             // An answer, to another question.
             _ if asked.is_put() => frame(&StoreResponse::BlobStored),
-            _ => frame(&FetchResponse::Stat { shards: Vec::new(), more: false }),
+            _ => {
+                let now = desk.body.wall;
+                frame(&FetchResponse::Stat { now, shards: Vec::new(), more: false })
+            }
         };
         if matches!(asked, Asked::PutManifest { .. } | Asked::PutPlacement { .. }) {
             piece = desk.body.noise(300);
@@ -121,10 +126,11 @@ impl Vice for Giant {
     fn answer(&mut self, desk: &mut Desk<'_>, asked: &Asked, honest: Saying) -> Saying {
         self.turn += 1;
         let said = match *asked {
-            Asked::Routes { locator, .. } => grants_without_end(desk, locator),
+            Asked::Routes { locator, .. } => self.grants_without_end(desk, locator),
             Asked::GetShard { .. } => self.shard(),
-            Asked::GetManifest { .. } | Asked::GetPlacement { .. } => self.page(),
-            Asked::Stat { after, .. } => shards_without_end(after),
+            Asked::GetManifest { .. } => self.page(),
+            Asked::GetPlacement { .. } => self.placement(desk),
+            Asked::Stat { after, .. } => shards_without_end(desk, after),
             _ => return honest,
         };
         desk.body.did("giant claims made");
@@ -151,27 +157,55 @@ impl Giant {
             _ => frame(&FetchResponse::Blob { length: PAGE_BYTES_MAX as u32 }),
         }
     }
+
+    fn placement(&self, desk: &Desk<'_>) -> Bytes {
+        let (owner, length) = (desk.peer, PAGE_BYTES_MAX as u32);
+        let longest = frame(&FetchResponse::Placement { owner, length, more: true });
+        match self.turn % 3 {
+            0 => Bytes::from_static(&[0xff; 4]),
+            1 => longest,
+            // One byte more than there can be: the number stands before the last byte.
+            _ => one_more(&longest, longest.len() - 4),
+        }
+    }
+
+    /// A grant for more bytes than there are, for as long as one may last or for ever, among as
+    /// many as fit.
+    fn grants_without_end(&self, desk: &mut Desk<'_>, locator: Locator) -> Bytes {
+        let (peer, body) = (desk.peer, &mut *desk.body);
+        let lifetime = GRANT_LIFETIME_MAX.as_secs();
+        let mut grants: Vec<Grant> = (0..8)
+            .map(|_| {
+                let (now, nonce) = (body.wall, body.entropy.array());
+                Grant::issue(&body.identity, peer, locator, u64::MAX, now, lifetime, nonce)
+            })
+            .collect();
+        let one = grants[0].clone();
+        grants.resize(pangea_wire::limits::GRANTS_MAX, one);
+        let peers =
+            body.nodes.iter().copied().cycle().take(pangea_wire::limits::PEERS_MAX).collect();
+        let longest =
+            frame(&RouteResponse { peers, grants, refusal: None, now: UnixTime(u64::MAX) });
+        match self.turn % 2 {
+            0 => longest,
+            // A second more than one may last: in three bytes before nonce and signature of the
+            // last one, behind which stand a refusal that is none and a time of ten bytes.
+            _ => one_more(&longest, longest.len() - (1 + 10) - (16 + 64) - 3),
+        }
+    }
 }
 
-/// A grant for more bytes than there are, until the end of time, among as many as fit.
-fn grants_without_end(desk: &mut Desk<'_>, locator: pangea_base::Locator) -> Bytes {
-    let body = &mut *desk.body;
-    let mut grants: Vec<Grant> = (0..8)
-        .map(|_| {
-            let nonce = body.entropy.array();
-            let end = UnixTime(u64::MAX);
-            Grant::issue(&body.identity, desk.peer, locator, u64::MAX, end, nonce)
-        })
-        .collect();
-    let one = grants[0].clone();
-    grants.resize(pangea_wire::limits::GRANTS_MAX, one);
-    let peers = body.nodes.iter().copied().cycle().take(pangea_wire::limits::PEERS_MAX).collect();
-    frame(&RouteResponse { peers, grants, refusal: None })
+/// The same with an even number that begins `at` made odd. By hand, because no honest code says what
+/// cannot be.
+fn one_more(said: &Bytes, at: usize) -> Bytes {
+    let mut bytes = said.to_vec();
+    bytes[at] |= 1;
+    Bytes::from(bytes)
 }
 
 /// A list of shards that goes on for ever.
-fn shards_without_end(after: Option<(ChunkNumber, ShardIndex)>) -> Bytes {
-    let first = after.map_or(0, |(chunk, _)| chunk.0 + 1);
+fn shards_without_end(desk: &Desk<'_>, after: Option<(ChunkNumber, ShardIndex, Hash)>) -> Bytes {
+    let first = after.map_or(0, |(chunk, ..)| chunk.0 + 1);
     let last = pangea_wire::limits::CHUNKS_MAX;
     let chunks = (first..last).take(STAT_SHARDS_MAX);
     let shards: Vec<ShardHeld> = chunks
@@ -180,11 +214,11 @@ fn shards_without_end(after: Option<(ChunkNumber, ShardIndex)>) -> Bytes {
             index: ShardIndex(0),
             length: SHARD_BYTES_MAX,
             root: Hash([7; 32]),
-            lease: UnixTime(u64::MAX),
+            until: UnixTime(u64::MAX),
         })
         .collect();
     let more = shards.len() == STAT_SHARDS_MAX;
-    frame(&FetchResponse::Stat { shards, more })
+    frame(&FetchResponse::Stat { now: desk.body.wall, shards, more })
 }
 
 /// Says no, in every way there is, one after the other; one time in three it grants.
@@ -198,26 +232,28 @@ impl Refuser {
         use StoreRefusal as R;
         use pangea_wire::{AuthRefused, GrantRefused};
         let grant = |refused| R::BadGrant(AuthRefused::Grant(refused));
+        let over = |whose, limit, capacity| R::OverQuota { whose, used: limit, limit, capacity };
         let all = [
             R::NotAccepting,
-            R::OverQuota {
-                whose: pangea_wire::Whose::Network,
-                used: u64::MAX,
-                limit: 0,
-                capacity: 7,
-            },
+            over(Whose::Peer, u64::MAX, u64::MAX),
+            over(Whose::Peer, 1 << 30, 10 << 30),
+            over(Whose::Network, 0, 0),
+            over(Whose::Network, u64::MAX, 1),
             grant(GrantRefused::Version),
             grant(GrantRefused::Holder),
             grant(GrantRefused::Origin),
             grant(GrantRefused::Locator),
-            grant(GrantRefused::Expired),
+            grant(GrantRefused::Over),
             grant(GrantRefused::Signature),
             R::BadGrant(AuthRefused::Proof),
             R::OverGrant { limit: 0 },
             R::RootMismatch,
             R::TooLong { limit: 1 },
+            R::LeaseTooLong { limit: 0 },
+            R::LeaseTooLong { limit: LEASE_SECONDS_MAX },
             R::BadRequest,
             R::Full { capacity: 0 },
+            R::Full { capacity: u64::MAX },
             R::Busy,
             R::AlreadyHeldDifferent,
             R::TooSlow,
@@ -248,7 +284,7 @@ impl Vice for Refuser {
     fn answer(&mut self, desk: &mut Desk<'_>, asked: &Asked, honest: Saying) -> Saying {
         let piece = match asked {
             Asked::Routes { .. } if desk.body.entropy.below(3) > 0 => return honest,
-            Asked::Routes { .. } => routes(Vec::new(), Some(self.store())),
+            Asked::Routes { .. } => routes(desk, Vec::new(), Some(self.store())),
             asked if asked.is_put() => frame(&StoreResponse::Refused(self.store())),
             asked if asked.is_fetch() => frame(&FetchResponse::Refused(self.fetch())),
             _ => return honest,
@@ -297,6 +333,6 @@ impl Vice for BriefGrants {
         let life = std::time::Duration::from_secs(desk.body.entropy.below(2));
         let grant = grant(desk, locator, bytes, life);
         desk.body.did("brief grants given");
-        Saying::of([routes(vec![grant], None)])
+        Saying::of([routes(desk, vec![grant], None)])
     }
 }

@@ -4,6 +4,7 @@
 mod body;
 mod caller;
 mod datagrams;
+mod gang;
 mod grants;
 mod holder;
 mod keep;
@@ -13,7 +14,9 @@ mod parcel;
 mod probes;
 mod putters;
 mod slow;
+mod squatter;
 mod streams;
+mod surveyor;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -100,6 +103,7 @@ scripts! {
     GrantsForOthers, Put, "Gives grants made out to another origin or for another object.";
     ManifestForger, Shards, "Gives another page, or garbage, as the manifest.";
     PlacementForger, Shards, "Gives the right manifest and a placement that leads nowhere.";
+    Squatter, Put, "Refuses whoever asks, and takes the names of his object elsewhere, as many peers.";
     StreamOpener, Nothing, "Opens all streams it may on many connections, and is silent.";
     SlowLoris, Nothing, "Sends half requests byte by byte, and shards at a trickle.";
     SlowTaker, Nothing, "Takes shards back at a trickle, out of the smallest window.";
@@ -166,7 +170,11 @@ pub fn enemy(
         Script::GrantForger => make.caller(Habits::HONEST, grants::GrantForger),
         Script::QuotaThief => {
             let Maker { identity, addr, entropy, now } = make;
-            Box::new(grants::Gang::of_thieves(identity, addr, entropy, now))
+            Box::new(gang::Gang::of_thieves(identity, addr, entropy, now))
+        }
+        Script::Squatter => {
+            let Maker { identity, addr, entropy, now } = make;
+            Box::new(gang::Gang::of_squatters(identity, addr, entropy, now))
         }
         Script::OverPutter => make.caller(Habits::HONEST, putters::OverPutter),
         Script::BombMaker => make.caller(Habits::HONEST, putters::BombMaker::default()),
@@ -175,6 +183,16 @@ pub fn enemy(
         Script::Prober => make.caller(Habits::HONEST, probes::Prober::default()),
         Script::Closer => make.caller(Habits::HONEST, probes::Closer),
     }
+}
+
+/// Nobody's enemy: an honest caller for nodes of many cores.
+pub fn surveyor(
+    identity: Identity,
+    addr: SocketAddr,
+    entropy: Entropy,
+    now: Instant,
+) -> Box<dyn Actor> {
+    Maker { identity, addr, entropy, now }.caller(Habits::HONEST, surveyor::Surveyor)
 }
 
 /// What every enemy is made of.

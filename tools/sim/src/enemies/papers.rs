@@ -1,10 +1,14 @@
 //! Holders whose papers are not what they should be: receipts, grants, manifests, placements.
 
-use bytes::Bytes;
-use pangea_base::{ChunkNumber, Hash, Identity, Locator, PeerAddr, PeerId, Secret, ShardKey};
-use pangea_wire::{Grant, Placement, PlacementPage, Receipt, StoreResponse, StoreTrailer, frame};
+use std::time::Duration;
 
-use super::holder::{Asked, Desk, Vice, blob, routes};
+use bytes::Bytes;
+use pangea_base::{
+    ChunkNumber, Hash, Identity, Locator, PeerAddr, PeerId, Secret, ShardKey, UnixTime,
+};
+use pangea_wire::{Grant, Placement, PlacementOf, PlacementPage, Receipt, StoreResponse, frame};
+
+use super::holder::{Asked, Desk, GRANT_LIFETIME, Vice, blob, placement, receipt, routes};
 use super::talk::{End, Saying};
 
 /// Signs receipts and keeps nothing.
@@ -61,38 +65,43 @@ impl BadReceipts {
     }
 
     fn receipt(&mut self, desk: &Desk<'_>, honest: Receipt) -> Receipt {
-        let (own, other) = (&desk.body.identity, &self.other);
-        let (key, lease) = (honest.key(), honest.lease);
-        let (root, length) = (honest.root, honest.length);
+        let (own, other, owner) = (&desk.body.identity, &self.other, desk.peer);
+        let (key, root, length) = (honest.key(), honest.root, honest.length);
+        let (now, until) = (desk.body.wall, honest.until);
+        let issue =
+            |key, root, length, until| Receipt::issue(own, owner, key, root, length, now, until);
         self.turn += 1;
-        match (self.flaw, self.turn % 4) {
+        match (self.flaw, self.turn % 6) {
             (Flaw::Signature, turn) => {
                 let mut receipt = honest;
-                receipt.signature[(turn * 21) as usize] ^= 0x40;
+                receipt.signature[(turn * 12) as usize] ^= 0x40;
                 receipt
             }
-            (Flaw::Signer, _) => Receipt::issue(other, key, root, length, lease),
-            (Flaw::Content, 0) => Receipt::issue(own, key, Hash([3; 32]), length, lease),
-            (Flaw::Content, 1) => Receipt::issue(own, key, root, length + 1, lease),
+            (Flaw::Signer, _) => Receipt::issue(other, owner, key, root, length, now, until),
+            (Flaw::Content, 0) => issue(key, Hash([3; 32]), length, until),
+            (Flaw::Content, 1) => issue(key, root, length + 1, until),
             (Flaw::Content, 2) => {
                 let key = ShardKey { chunk: ChunkNumber(key.chunk.0 ^ 1), ..key };
-                Receipt::issue(own, key, root, length, lease)
+                issue(key, root, length, until)
             }
-            (Flaw::Content, _) => {
-                let short = pangea_base::UnixTime(lease.0.saturating_sub(1));
-                Receipt::issue(own, key, root, length, short)
+            (Flaw::Content, 3) => issue(key, root, length, UnixTime(until.0 - 1)),
+            // The right end, and a lease that began an hour later.
+            (Flaw::Content, 4) => {
+                let late = now.after(Duration::from_secs(3600));
+                Receipt::issue(own, owner, key, root, length, late, until)
             }
+            // For what somebody else stored.
+            (Flaw::Content, _) => Receipt::issue(own, other.peer(), key, root, length, now, until),
         }
     }
 }
 
 impl Vice for BadReceipts {
     fn answer(&mut self, desk: &mut Desk<'_>, asked: &Asked, honest: Saying) -> Saying {
-        let &Asked::PutShard { key, lease, trailer: Some(StoreTrailer { root, length }) } = asked
-        else {
+        let &Asked::PutShard { key, lease_seconds, trailer: Some(sent) } = asked else {
             return honest;
         };
-        let honest = Receipt::issue(&desk.body.identity, key, root, length, lease);
+        let honest = receipt(desk, key, sent, lease_seconds);
         let receipt = self.receipt(desk, honest);
         desk.body.did(match self.flaw {
             Flaw::Signature => "receipts with a wrong signature",
@@ -117,10 +126,10 @@ impl Vice for GrantsForOthers {
             0 => (desk.peer, Locator(desk.body.entropy.array())),
             _ => (PeerId(desk.body.entropy.array()), locator),
         };
-        let (expires, nonce) = (desk.body.wall.after(super::holder::GRANT_LIFETIME), [4; 16]);
-        let grant = Grant::issue(&desk.body.identity, origin, locator, bytes, expires, nonce);
+        let (now, life, nonce) = (desk.body.wall, GRANT_LIFETIME.as_secs(), [4; 16]);
+        let grant = Grant::issue(&desk.body.identity, origin, locator, bytes, now, life, nonce);
         desk.body.did("grants for others given");
-        Saying::of([routes(vec![grant], None)])
+        Saying::of([routes(desk, vec![grant], None)])
     }
 }
 
@@ -152,7 +161,7 @@ impl Vice for ManifestForger {
 }
 
 /// Gives the right manifest and a wrong placement: addresses that lead nowhere or to others,
-/// holders that are none, pages that never come.
+/// holders that are none, pages that never come, pages of somebody else, owners without end.
 #[derive(Default)]
 pub(super) struct PlacementForger {
     turn: u64,
@@ -160,20 +169,37 @@ pub(super) struct PlacementForger {
 
 impl Vice for PlacementForger {
     fn answer(&mut self, desk: &mut Desk<'_>, asked: &Asked, honest: Saying) -> Saying {
-        let Asked::GetPlacement { locator, page } = *asked else { return honest };
+        let Asked::GetPlacement { locator, page, whose } = *asked else { return honest };
         desk.body.did("placements forged");
         if page > 0 {
             return Saying { end: End::Open, ..Saying::nothing() };
         }
         self.turn += 1;
-        let true_page = honest.pieces.get(1).cloned().unwrap_or_default();
-        match self.turn % 5 {
-            0 => blob(desk.body.noise(700)),
-            1 => blob(forged(desk, locator, &true_page, Holders::Others)),
-            2 => blob(forged(desk, locator, &true_page, Holders::Nowhere)),
-            3 => blob(many_pages(locator)),
-            _ => blob(forged(desk, locator, &true_page, Holders::Nobody)),
+        let kept = desk.keep.find_placement(locator, page, whose);
+        let (owner, page) =
+            kept.map_or((named(whose), Bytes::new()), |(owner, page, _)| (owner, page));
+        let more = self.turn % 2 == 1;
+        let forged = |desk: &mut Desk<'_>, holders| forged(desk, locator, owner, &page, holders);
+        match self.turn % 8 {
+            0 => placement(owner, desk.body.noise(700), more),
+            1 => placement(owner, forged(desk, Holders::Others), more),
+            2 => placement(owner, forged(desk, Holders::Nowhere), more),
+            3 => placement(owner, many_pages(locator, owner), more),
+            4 => placement(owner, many_pages_of_old(locator), more),
+            // The true page, as if it were of whoever asks, and the form of all other pages.
+            5 => placement(desk.peer, page, more),
+            6 => blob(page),
+            _ => placement(owner, forged(desk, Holders::Nobody), more),
         }
+    }
+}
+
+/// Somebody whom a question lets answer.
+fn named(whose: PlacementOf) -> PeerId {
+    match whose {
+        PlacementOf::Owner(owner) => owner,
+        PlacementOf::First => PeerId([0; 32]),
+        PlacementOf::Behind(_) => PeerId([0xff; 32]),
     }
 }
 
@@ -187,10 +213,17 @@ enum Holders {
     Nobody,
 }
 
-fn forged(desk: &mut Desk<'_>, locator: Locator, page: &[u8], holders: Holders) -> Bytes {
+fn forged(
+    desk: &mut Desk<'_>,
+    locator: Locator,
+    owner: PeerId,
+    page: &[u8],
+    holders: Holders,
+) -> Bytes {
     let mut placement = Placement::new(locator);
     let mut addresses: Vec<PeerAddr> = desk.body.nodes.clone();
-    let receipts = PlacementPage::parse(page, locator).map_or(Vec::new(), |page| page.receipts);
+    let page = PlacementPage::parse(page, locator, owner);
+    let receipts = page.map_or(Vec::new(), |page| page.receipts);
     let peers: Vec<PeerId> = receipts.iter().map(|receipt| receipt.holder).collect();
     for (at, mut receipt) in receipts.into_iter().enumerate() {
         match holders {
@@ -207,11 +240,16 @@ fn forged(desk: &mut Desk<'_>, locator: Locator, page: &[u8], holders: Holders) 
     if holders == Holders::Nowhere {
         addresses.reverse();
     }
-    placement.pages(&addresses).swap_remove(0)
+    placement.pages(owner, &addresses).swap_remove(0)
 }
 
 /// A first page that says that there are as many as may be. By hand, because no honest code makes
-/// an empty one.
-fn many_pages(locator: Locator) -> Bytes {
+/// an empty one: version, locator, owner, number, pages, no address, no receipt.
+pub(super) fn many_pages(locator: Locator, owner: PeerId) -> Bytes {
+    Bytes::from([&[2][..], &locator.0, &owner.0, &[0], &[0x80, 0x08], &[0], &[0]].concat())
+}
+
+/// The same in version 1, whose pages name no owner.
+fn many_pages_of_old(locator: Locator) -> Bytes {
     Bytes::from([&[1][..], &locator.0, &[0], &[0x80, 0x08], &[0], &[0]].concat())
 }

@@ -1,7 +1,5 @@
 //! A shard or page as a caller sends it, honest until something in it is changed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use pangea_base::{
     ChunkNumber, Code, GROUP_BYTES, Hash, Locator, ManifestId, ShardIndex, ShardKey,
@@ -11,7 +9,7 @@ use pangea_wire::{
     StoreRequest, StoreTrailer, UNITS_END, frame, preamble, unit_header,
 };
 
-use super::caller::{Scene, Words};
+use super::caller::{LEASE_SECONDS, Scene, Words};
 
 /// One shard on its way to a node.
 #[derive(Clone, Debug)]
@@ -21,7 +19,7 @@ pub(super) struct Parcel {
     pub bytes: Bytes,
     /// What the header says at most.
     pub declared: u64,
-    pub lease: Duration,
+    pub lease_seconds: u64,
     pub trailer: StoreTrailer,
     /// Instead of the grant heard last, and instead of a proof for this connection.
     pub grant: Option<Grant>,
@@ -36,7 +34,7 @@ impl Parcel {
             key: ShardKey { locator, chunk: ChunkNumber(0), index: ShardIndex(index) },
             code: Code::new(1, 7).expect("one of eight is a code"),
             declared: length,
-            lease: Duration::from_secs(86_400),
+            lease_seconds: LEASE_SECONDS,
             trailer: StoreTrailer { root: Hash::of(&bytes), length },
             bytes,
             grant: None,
@@ -62,7 +60,7 @@ impl Parcel {
             key: self.key,
             code: self.code,
             length_max: self.declared,
-            lease: scene.body.wall.after(self.lease),
+            lease_seconds: self.lease_seconds,
         };
         let mut pieces = vec![preamble(Protocol::Store), frame(&StoreRequest::PutShard(header))];
         for at in (0..self.bytes.len()).step_by(GROUP_BYTES) {
@@ -81,6 +79,15 @@ impl Parcel {
         words.saying.cut(words.saying.bytes() * thousandths / 1000);
         words
     }
+}
+
+/// What a shard of so many bytes takes on a holder's disk: blocks, and its group table if it has
+/// more than one group. Grants are asked for in these.
+pub(super) fn disk_bytes(length: usize) -> u64 {
+    const BLOCK: usize = 4096;
+    let groups = length.div_ceil(GROUP_BYTES);
+    let table = if groups > 1 { groups * 32 } else { 0 };
+    ((length.div_ceil(BLOCK) + table.div_ceil(BLOCK)) * BLOCK) as u64
 }
 
 /// The root page of a manifest.

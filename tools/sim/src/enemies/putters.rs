@@ -7,7 +7,7 @@ use pangea_base::{
     ChunkNumber, Code, ContentKey, GROUP_BYTES, Hash, Locator, PagePool, PeerAddr, ReadKey,
 };
 use pangea_ces::{ChunkPlan, ChunkSealed, Codec, Compression, Encoder, Padding, Suite};
-use pangea_wire::limits::SHARD_BYTES_MAX;
+use pangea_wire::limits::{LEASE_SECONDS_MAX, SHARD_BYTES_MAX};
 use pangea_wire::{
     ChunkEntry, ChunkParts, Link, LinkKey, ManifestWriter, Placement, StoreTrailer, shard_bytes,
     unit_header,
@@ -15,7 +15,7 @@ use pangea_wire::{
 
 use super::body::Body;
 use super::caller::{Move, Plot};
-use super::parcel::{Parcel, manifest, placement};
+use super::parcel::{Parcel, disk_bytes, manifest, placement};
 
 /// Bytes of the shards here: three groups, the last one short.
 const SHARD: usize = 40_000;
@@ -25,7 +25,7 @@ const SHARD: usize = 40_000;
 #[derive(Default)]
 pub(super) struct OverPutter;
 
-const WAYS: u64 = 11;
+const WAYS: u64 = 13;
 
 impl OverPutter {
     /// The way in which a parcel is wrong, and what is said of it.
@@ -48,7 +48,7 @@ impl OverPutter {
                 "more declared than granted"
             }
             4 => {
-                parcel.lease = Duration::from_secs(1000 * 366 * 86_400);
+                parcel.lease_seconds = LEASE_SECONDS_MAX;
                 "leases without end asked for"
             }
             _ => "honest puts",
@@ -68,7 +68,8 @@ impl OverPutter {
         let wait = Move::Wait(Duration::from_millis(body.entropy.below(60)));
         match way {
             0..=4 => vec![OverPutter::say(parcel, deed), Move::Hear],
-            5 => {
+            5 => vec![lease_beyond(parcel), Move::Hear],
+            6 => {
                 let shard = |index| {
                     let bytes = Bytes::from(vec![index; SHARD]);
                     [
@@ -78,14 +79,14 @@ impl OverPutter {
                 };
                 (0..4).flat_map(shard).collect()
             }
-            6 => {
+            7 => {
                 let all = Move::say(move |scene| {
                     scene.body.did("given up after the trailer");
                     parcel.words(scene).open()
                 });
                 vec![all, Move::Said, wait, Move::Reset(5)]
             }
-            7 => {
+            8 => {
                 let thousandths = body.entropy.below(1000) as usize;
                 let part = Move::say(move |scene| {
                     scene.body.did("given up in the middle");
@@ -93,7 +94,7 @@ impl OverPutter {
                 });
                 vec![part, Move::Said, wait, Move::Reset(5)]
             }
-            8 => {
+            9 => {
                 let mut other = parcel.clone();
                 other.bytes = body.noise(SHARD);
                 other.trailer.root = Hash::of(&other.bytes);
@@ -106,7 +107,13 @@ impl OverPutter {
                     Move::Hear,
                 ]
             }
-            9 => vec![short_units(parcel), Move::Hear],
+            10 => vec![short_units(parcel), Move::Hear],
+            11 => {
+                // What was given back may be used as long as there is room.
+                let mut moves = Vec::from(Move::release(locator));
+                moves.extend([OverPutter::say(parcel, "puts after a release"), Move::Hear]);
+                moves
+            }
             _ => {
                 let page = body.noise(500);
                 let mut bad = body.noise(500).to_vec();
@@ -123,6 +130,20 @@ impl OverPutter {
             }
         }
     }
+}
+
+/// A lease of one second more than there can be. By hand, because no honest code makes one: its
+/// number ends the header, in five bytes with the least ones first.
+fn lease_beyond(parcel: Parcel) -> Move {
+    const _: () = assert!(LEASE_SECONDS_MAX & 1 == 0 && LEASE_SECONDS_MAX >> 28 != 0);
+    Move::say(move |scene| {
+        scene.body.did("leases beyond all limits asked for");
+        let parcel = Parcel { lease_seconds: LEASE_SECONDS_MAX, ..parcel };
+        let mut words = parcel.words(scene);
+        let header = words.saying.pieces.get(1).map_or(0, Bytes::len);
+        words.saying.bend(1, header.saturating_sub(5));
+        words
+    })
 }
 
 /// A short unit, and more behind it.
@@ -145,7 +166,7 @@ impl Plot for OverPutter {
         // Round after round on one node after the other: every way comes to every node.
         let way = (number + number / WAYS) % WAYS;
         let mut moves = vec![Move::Dial];
-        moves.extend(Move::ask_grant(locator, 3 * SHARD as u64));
+        moves.extend(Move::ask_grant(locator, 3 * disk_bytes(SHARD)));
         moves.extend(OverPutter::round_of(way, body, locator));
         moves.push(Move::Close);
         Some(moves)
@@ -204,7 +225,8 @@ impl Bomb {
                 sealed.roots = shards.iter().map(|shard| Hash::of(shard)).collect();
             }
         }
-        let mut writer = ManifestWriter::new(&key, &mut body.entropy);
+        let owner = Some(body.identity.peer());
+        let mut writer = ManifestWriter::new(&key, owner, &mut body.entropy);
         writer.push(&entry(&sealed, code)).expect("one chunk fits every manifest");
         let manifest = writer.finish(None).expect("it has a chunk");
         let hints = body.nodes.iter().copied().take(4).collect();
@@ -279,7 +301,7 @@ impl Plot for BombMaker {
             for receipt in body.receipts.iter().filter(|receipt| receipt.locator == locator) {
                 let _ = book.add_checked(receipt.clone());
             }
-            let page = book.pages(&body.nodes).swap_remove(0);
+            let page = book.pages(body.identity.peer(), &body.nodes).swap_remove(0);
             moves.push(Move::say(move |scene| placement(scene, locator, page)));
             bomb.told += 1;
             if bomb.told == nodes {

@@ -101,7 +101,7 @@ impl Plot for SlowTaker {
     fn round(&mut self, _: u64, body: &mut Body, _: PeerAddr) -> Option<Vec<Move>> {
         let locator = Locator(body.entropy.array());
         let parcel = Parcel::new(locator, 0, body.noise(600_000));
-        let key = parcel.key;
+        let (key, root) = (parcel.key, parcel.trailer.root);
         let mut moves = vec![Move::Dial];
         moves.extend(Move::ask_grant(locator, 700_000));
         moves.push(Move::say(move |scene| parcel.words(scene)));
@@ -109,7 +109,7 @@ impl Plot for SlowTaker {
         for _ in 0..4 {
             moves.push(Move::say(move |scene| {
                 scene.body.did("shards taken drop by drop");
-                let asked = FetchRequest::GetShard { key, first_group: 0 };
+                let asked = FetchRequest::GetShard { key, root, first_group: 0 };
                 let words = Words::request(Protocol::Fetch, &asked);
                 Words { hearing: Hearing::Drip(TRICKLE), ..words }
             }));

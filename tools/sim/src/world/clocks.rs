@@ -8,25 +8,14 @@
 
 use std::time::Duration;
 
-use pangea_base::{Entropy, UnixTime};
+use pangea_base::Entropy;
 use pangea_engine::{ClockStatus, ClockTrust};
 
 use super::World;
 use super::atlas::GRACE;
-use super::clock::WALL;
 use super::machine::Machine;
 use super::network::Place;
-
-// CONNECT: all three are to become true, and then to go.
-/// Leases and grants travel as lengths, so that the two sides' clocks may differ by anything. While
-/// they are moments, holders begin with the right time, and a jump breaks the puts under way.
-const LEASES_ARE_LENGTHS: bool = false;
-/// The time that is believed is written down, so that a wrong one is noticed at a start, too.
-const TIME_IS_WRITTEN_DOWN: bool = false;
-/// A shard is an orphan only if no core of its node has the manifest. While each core looks at its own
-/// part of the store alone, a node of several cores drops, after a day, shards whose manifest arrived on
-/// another one: holders whose world has a night have one core until then.
-const ORPHANS_ARE_KNOWN_TO_ALL_CORES: bool = false;
+use super::planted::Plant;
 
 /// How long holders are asked to keep an object: longer than any world lasts.
 const LEASE: Duration = Duration::from_secs(30 * 86_400);
@@ -46,15 +35,6 @@ pub enum Clocks {
     Wrong,
     /// The same, and then right for longer than a doubt lasts.
     WrongAndNight,
-}
-
-/// A fault that is built in on purpose, to see that it is caught.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Plant {
-    /// A lease ends at a moment that the origin's clock decides.
-    AbsoluteLease,
-    /// Expiry goes on whatever the clock does.
-    NoSuspension,
 }
 
 /// What is known of a machine's clock, to be compared with what its node says of it.
@@ -92,13 +72,14 @@ fn wrong_by(chance: &mut Entropy) -> i64 {
 }
 
 impl World {
-    /// What a holder is asked to keep an object until.
-    pub(super) fn lease(&self, origin: Place) -> UnixTime {
-        // CONNECT: a lease that is a length is LEASE; the planted fault is LEASE and what the
-        // origin's clock is off.
+    /// For how many seconds a holder is asked to keep an object of `origin`. The planted fault is what
+    /// comes of a moment by the origin's clock, if the holder's is right.
+    pub(super) fn lease(&self, origin: Place) -> u64 {
         match self.plant {
-            Some(Plant::AbsoluteLease) => self.machines[origin].clock.wall(self.now).after(LEASE),
-            _ => UnixTime(WALL).after(LEASE),
+            Some(Plant::AbsoluteLease) => {
+                LEASE.as_secs().saturating_add_signed(self.machines[origin].clock.off()).max(1)
+            }
+            _ => LEASE.as_secs(),
         }
     }
 
@@ -107,10 +88,9 @@ impl World {
         if self.weather.clocks == Clocks::Right {
             return;
         }
-        let holders_too = self.first_starts_may_be_wrong();
-        for place in 0..self.weather.holders {
-            self.machines[place].setup.cores = self.cores_at_start();
-        }
+        // In the night a first start with a wrong clock, which nothing tells from a right one, would
+        // come out, and with it leases that ended too early by the holder's own mistake.
+        let holders_too = self.weather.clocks == Clocks::Wrong;
         for place in 0..self.machines.len() {
             let is_origin = place >= self.weather.holders;
             if (is_origin || holders_too) && self.chance.below(2) == 0 {
@@ -136,10 +116,7 @@ impl World {
     /// The wall clock of a machine whose process is about to start may be another.
     pub(super) fn set_clock_at_start(&mut self, place: Place) {
         let is_wrong = self.weather.clocks != Clocks::Right && !self.is_calm;
-        let is_holder = place < self.weather.holders;
-        if !TIME_IS_WRITTEN_DOWN && is_holder && self.plant != Some(Plant::NoSuspension) {
-            self.machines[place].clock.set_wrong(0);
-        } else if is_wrong && self.chance.below(3) == 0 {
+        if is_wrong && self.chance.below(3) == 0 {
             let wrong = wrong_by(&mut self.chance);
             self.machines[place].clock.set_wrong(wrong);
         }
@@ -164,8 +141,6 @@ impl World {
             self.machines[place].trust = ClockTrust::Right;
             self.hurt(place, self.now + GRACE);
             self.start(place);
-        } else if !LEASES_ARE_LENGTHS && is_holder {
-            self.hurt(place, self.now + GRACE);
         }
     }
 

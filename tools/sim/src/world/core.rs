@@ -18,6 +18,7 @@ use super::clock::NodeClock;
 use super::disk::NodeDisk;
 use super::log::{CoreLog, Log};
 use super::network::{Network, Packet, Place, Train};
+use super::planted::Planted;
 
 /// What crosses the mesh.
 pub type Parcel = (Box<Message>, Hop);
@@ -47,6 +48,7 @@ pub struct Turn<'a> {
     pub disk: &'a mut NodeDisk,
     pub network: &'a mut Network,
     pub cost: Duration,
+    pub planted: &'a mut Planted,
 }
 
 /// A sleeping thread's bell.
@@ -181,8 +183,12 @@ impl Core {
             self.engine.handle(now, wall, Input::File(done));
         }
         let mut busy = false;
-        while let Some((from, (message, hop))) = self.ends.receive() {
+        while let Some((from, (mut message, hop))) = self.ends.receive() {
             busy = true;
+            if let Some(answer) = turn.planted.message(&mut message) {
+                self.parcels.push_back((from, (Box::new(answer), hop)));
+                continue;
+            }
             self.engine.handle(now, wall, Input::Mesh(from, *message, hop));
         }
         while self.engine.answer(now, wall) {

@@ -1,7 +1,7 @@
 //! What the world does to its inhabitants, when, and how it makes it good again.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pangea_base::{Page, PagePool};
@@ -10,7 +10,7 @@ use super::World;
 use super::atlas::GRACE;
 use super::machine::Machine;
 use super::network::{Path, Place};
-use super::weather::{Fault, Weather};
+use super::weather::{Fault, Weather, large};
 
 /// Something that is to happen.
 pub enum Deed {
@@ -114,7 +114,7 @@ impl World {
         let which = self.chance.below(self.weather.faults.len() as u64) as usize;
         let fault = self.weather.faults[which];
         let place = match fault {
-            Fault::Rebind | Fault::KillOrigin => {
+            Fault::Rebind | Fault::Roam | Fault::KillOrigin => {
                 let origin = self.chance.below(self.origins.len() as u64) as usize;
                 self.origins[origin].place
             }
@@ -163,7 +163,7 @@ impl World {
             }
             Fault::KillOrigin => self.kill_origin(place),
             Fault::ClockJump => self.jump(place),
-            Fault::Stall | Fault::ClockStep | Fault::Hog | Fault::Rebind => {
+            Fault::Stall | Fault::ClockStep | Fault::Hog | Fault::Rebind | Fault::Roam => {
                 self.annoy(fault, place);
             }
             _ => self.disturb(fault, place),
@@ -236,7 +236,10 @@ impl World {
             return;
         }
         self.tally.restarts += 1;
-        self.machines[place].setup.cores = self.cores_at_start();
+        self.machines[place].setup.cores = match place < self.weather.large {
+            true => large(&mut self.chance),
+            false => 1 + self.chance.below(4) as u8,
+        };
         self.log.say(self.now, &format!("{} starts", self.machines[place].name));
         self.set_clock_at_start(place);
         self.machines[place].start(self.now, &self.witness);
@@ -381,14 +384,32 @@ impl World {
                 self.deeds.plan(until, Deed::Give(place, pages));
             }
             Fault::Rebind => {
-                let machine = &mut self.machines[place];
-                let port = machine.addr.port() + 1;
-                self.network.set_place(machine.addr, None);
-                machine.addr.set_port(port);
-                self.network.set_place(machine.addr, Some(place));
+                let mut addr = self.machines[place].addr;
+                addr.set_port(addr.port() + 1);
+                self.move_to(place, addr);
             }
+            Fault::Roam => self.roam(place),
             _ => unreachable!("{fault:?} is no annoyance"),
         }
+    }
+}
+
+impl World {
+    /// Whoever is at `place` calls from another network from now on.
+    pub(super) fn roam(&mut self, place: Place) {
+        let mut addr = self.machines[place].addr;
+        if let IpAddr::V4(ip) = addr.ip() {
+            let [a, b, c, d] = ip.octets();
+            addr.set_ip(IpAddr::from([a, b + 1, c, d]));
+        }
+        self.move_to(place, addr);
+    }
+
+    fn move_to(&mut self, place: Place, addr: SocketAddr) {
+        let machine = &mut self.machines[place];
+        self.network.set_place(machine.addr, None);
+        machine.addr = addr;
+        self.network.set_place(addr, Some(place));
     }
 }
 

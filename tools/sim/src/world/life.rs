@@ -6,12 +6,13 @@ use std::time::Duration;
 use pangea_base::{PeerAddr, PeerId, Prefix};
 use pangea_engine::client::{StatOutcome, Trouble};
 use pangea_engine::limits::{PARCELS_MAX, SERVED_STREAMS_MAX};
-use pangea_wire::Label;
+use pangea_wire::{Label, StoreRefusal};
 
 use super::atlas::Object;
 use super::machine::{Machine, Process};
 use super::network::{CANARY, Place};
 use super::origin::{Content, Ended, Job, PutPlan, Work, named};
+use super::planted::Plant;
 use super::{World, core};
 
 /// The longest that anything an origin does may take, whatever happens to it: every wait in it has
@@ -19,6 +20,10 @@ use super::{World, core};
 const WORK_MAX: Duration = Duration::from_secs(600);
 /// Objects of a world.
 const OBJECTS_MAX: usize = 24;
+/// For how many seconds objects are kept that nobody wants back.
+const LEASE_BRIEF: u64 = 300;
+/// In good weather a get beside squatters takes no longer: what they say is read and left aside.
+const GET_BESIDE_SQUATTERS: Duration = Duration::from_secs(30);
 
 impl World {
     pub(super) fn run_origins(&mut self) {
@@ -100,11 +105,13 @@ impl World {
         let mut peers = self.named();
         let turn = self.chance.below(peers.len() as u64) as usize;
         peers.rotate_left(turn);
+        let lease_seconds = if content.is_brief { LEASE_BRIEF } else { self.lease(place) };
         let plan = PutPlan {
             peers,
             code: self.weather.code,
             budget: self.weather.budget,
-            lease: self.lease(place),
+            owner: machine.identity.peer(),
+            lease_seconds,
             cores: machine.setup.cores,
             content,
             label: Label::new("NOBODY MAY SEE.").ok().filter(|_| self.chance.below(2) == 0),
@@ -126,12 +133,16 @@ impl World {
             2 => chance.below(most / 4),
             _ => chance.below(most),
         };
-        Content { seed: chance.u64(), bytes: bytes as usize, is_text: chance.below(3) == 0 }
+        let is_brief = self.weather.idles && chance.below(2) == 0;
+        let (bytes, is_text) = (bytes as usize, chance.below(3) == 0);
+        Content { seed: chance.u64(), bytes, is_text, is_brief }
     }
 
     /// Whom users name, and where.
     fn named(&self) -> Vec<PeerAddr> {
-        let old = |at: &PeerAddr| self.moved.get(&at.peer).filter(|_| self.old_address_wins);
+        let old = |at: &PeerAddr| {
+            self.moved.get(&at.peer).filter(|_| self.plant == Some(Plant::OldAddress))
+        };
         let named = |at: &PeerAddr| PeerAddr { addr: *old(at).unwrap_or(&at.addr), ..*at };
         self.known.iter().map(named).collect()
     }
@@ -169,6 +180,7 @@ impl World {
             }
             Ended::Put(_, Err(error), troubles) => {
                 self.tally.puts_failed += 1;
+                self.check_names(&troubles);
                 let why = self.told(&troubles);
                 self.log.say(self.now, &format!("origin {number} put failed: {error:?}"));
                 self.judge(work, format!("a put failed after {took:?}: {error:?}; {why}"));
@@ -180,6 +192,7 @@ impl World {
                 }
                 match result {
                     Ok(_) if is_whole => {
+                        self.check_pace(object, work);
                         self.tally.bytes += self.objects[object].content.bytes as u64
                     }
                     Ok(_) => self.fail(format!("a get of object {object} gave too few bytes")),
@@ -234,9 +247,43 @@ impl World {
         let state = if outcome.complete { "complete" } else { "degraded" };
         let told = if outcome.complete { String::new() } else { self.told(troubles) };
         self.log.say(self.now, &format!("origin {number}: put is {state} {told}"));
+        self.check_names(troubles);
         let survives = outcome.survives_losses;
         let link = outcome.link;
-        self.objects.push(Object { content, link, holders, survives });
+        let locator = link.verify_key().locator();
+        for visitor in &mut self.visitors {
+            visitor.actor.told_of(locator);
+            visitor.busy = true;
+        }
+        if !content.is_brief {
+            self.objects.push(Object { content, link, holders, survives });
+        }
+    }
+
+    /// No put suffers from what others stored: nobody honest has other bytes under a name of an
+    /// object that is new.
+    fn check_names(&mut self, troubles: &[Trouble]) {
+        let taken = StoreRefusal::AlreadyHeldDifferent.to_string();
+        let found = troubles.iter().find(|(peer, why)| self.is_sound(peer) && why.contains(&taken));
+        if let Some((peer, why)) = found {
+            let name = self.name(peer);
+            self.fail(format!("a put suffers from what others stored: {name}: {why}"));
+        }
+    }
+
+    /// Where nothing is wrong but that squatters are there, a get takes no longer than it should.
+    fn check_pace(&mut self, object: usize, work: &Work) {
+        let took = self.now - work.began;
+        let is_fair = self.is_calm && self.only_squatters && work.hurt.is_empty();
+        if is_fair && self.weather.liars == 0 && took > GET_BESIDE_SQUATTERS {
+            self.fail(format!("a get of object {object} took {took:?}, and nothing was wrong"));
+        }
+    }
+
+    /// One of the world's own nodes, of which nothing is lost.
+    fn is_sound(&self, peer: &PeerId) -> bool {
+        let place = self.machines.iter().position(|m| m.identity.peer() == *peer);
+        place.is_some_and(|place| !self.atlas.is_ruined(place))
     }
 
     /// Who signed a receipt and lost nothing has the shard: that enough others have theirs is no
@@ -262,11 +309,7 @@ impl World {
 
     /// Who is called a liar must be one.
     fn blame(&mut self, bad: &[Trouble]) {
-        let honest = |peer: &pangea_base::PeerId| {
-            let place = self.machines.iter().position(|m| m.identity.peer() == *peer);
-            place.is_some_and(|place| !self.atlas.is_ruined(place))
-        };
-        if let Some((peer, why)) = bad.iter().find(|(peer, _)| honest(peer)) {
+        if let Some((peer, why)) = bad.iter().find(|(peer, _)| self.is_sound(peer)) {
             let name = self.name(peer);
             self.fail(format!("honest {name} is called a liar: {why}"));
         }
@@ -284,7 +327,7 @@ impl World {
         named(troubles, |peer| self.name(peer))
     }
 
-    fn name(&self, peer: &pangea_base::PeerId) -> String {
+    fn name(&self, peer: &PeerId) -> String {
         let machine = self.machines.iter().find(|machine| machine.identity.peer() == *peer);
         machine.map_or_else(|| format!("{peer}"), |machine| machine.name.clone())
     }
@@ -405,6 +448,38 @@ fn accounts_differ(name: &str, process: &Process) -> Option<String> {
 }
 
 impl World {
+    /// Before a day on which nothing happens: some nodes are started anew, and whoever stored
+    /// something calls from another network.
+    pub fn evening(&mut self) {
+        for number in 0..self.origins.len() {
+            self.roam(self.origins[number].place);
+        }
+        for place in 0..self.weather.holders {
+            if self.chance.below(2) == 0 {
+                self.end(place, Machine::kill);
+                self.start(place);
+            }
+        }
+    }
+
+    /// Everybody stands still for so long; then all of it is there at once.
+    pub fn stand_still(&mut self, time: Duration) {
+        self.log.say(self.now, "everybody stands still");
+        self.kept_before = self.bytes_kept();
+        self.now += time;
+        self.checked_at = self.now;
+    }
+
+    /// What had to be freed is freed.
+    pub fn check_freed(&mut self) {
+        self.tally.freed += self.kept_before.saturating_sub(self.bytes_kept());
+    }
+
+    fn bytes_kept(&self) -> u64 {
+        let cores = self.machines.iter().flat_map(|machine| &machine.process);
+        cores.flat_map(|process| &process.cores).map(|core| core.engine.stats().bytes).sum()
+    }
+
     /// Nobody is at work, every process runs and no deed is left to do.
     pub fn is_idle(&mut self) -> bool {
         if self.read_next() {

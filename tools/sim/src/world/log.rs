@@ -14,7 +14,9 @@ use super::clock::WALL;
 /// Events kept to be shown, unless more are asked for.
 pub const KEPT: usize = 200;
 /// Events that a core's ring holds: it is read after every turn.
-const RING: usize = 4096;
+pub const RING: usize = 4096;
+/// The same where there are very many cores, each with little to do.
+pub const RING_SMALL: usize = 1024;
 /// The category of the world's own events among the recorder's.
 const WORLD: u16 = 4;
 
@@ -26,7 +28,13 @@ pub struct CoreLog {
 
 impl CoreLog {
     /// A recorder whose numbers follow from `seed`.
-    pub fn new(node: PeerId, core: CoreId, seed: [u64; 2], anchor: Instant) -> CoreLog {
+    pub fn new(
+        node: PeerId,
+        core: CoreId,
+        seed: [u64; 2],
+        anchor: Instant,
+        events: usize,
+    ) -> CoreLog {
         let log = EventLog::start(|| LogConfig {
             node,
             core,
@@ -35,7 +43,7 @@ impl CoreLog {
             anchor_nanos: WALL * 1_000_000_000,
             clock: Clock::Tick,
             sampling: Sampling::ALL,
-            events: RING,
+            events,
         });
         CoreLog { log, next: 0 }
     }
@@ -70,7 +78,7 @@ pub struct Log {
 impl Log {
     /// Empty, at the beginning of the world.
     pub fn new(began: Instant, kept_most: usize) -> Log {
-        let own = CoreLog::new(PeerId([0; 32]), CoreId(0), [0, 0], began);
+        let own = CoreLog::new(PeerId([0; 32]), CoreId(0), [0, 0], began, RING);
         let tracer = own.tracer();
         Log {
             began,
@@ -219,8 +227,18 @@ fn counted(what: &str, reason: &[u8]) -> String {
     format!("{what}: {}", generic(String::from_utf8_lossy(reason).trim_end_matches('\0')))
 }
 
-/// A reason without its numbers and names, so that equal ones count together.
+/// What numbers are of: it goes with them.
+const UNITS: [&str; 15] = [
+    "byte", "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "second", "seconds", "minutes",
+    "hours", "days", "years", "a",
+];
+
+/// A reason without its numbers, units and names, so that equal ones count together.
 fn generic(text: &str) -> String {
-    let plain = text.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    let is_plain = |word: &&str| {
+        let word = word.trim_end_matches([',', ';', '.']);
+        !word.contains(|c: char| c.is_ascii_digit()) && !UNITS.contains(&word)
+    };
+    let plain = text.split_whitespace().filter(is_plain);
     plain.collect::<Vec<_>>().join(" ")
 }

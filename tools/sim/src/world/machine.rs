@@ -15,8 +15,10 @@ use super::clock::NodeClock;
 use super::clocks::Watch;
 use super::core::{Control, Core, Parts, Turn};
 use super::disk::NodeDisk;
-use super::log::{CoreLog, Log};
+use super::log::{CoreLog, Log, RING, RING_SMALL};
 use super::network::{Network, Place};
+use super::planted::{Plant, Planted};
+use super::survey::LARGE;
 
 /// What the process of a machine is made of, whenever it starts.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub struct Made {
     pub clock: NodeClock,
     pub disk: NodeDisk,
     pub setup: Setup,
+    pub planted: Planted,
 }
 
 /// A machine.
@@ -63,6 +66,7 @@ pub struct Machine {
     pub process: Option<Process>,
     /// How often a process was started on it.
     pub starts: u64,
+    planted: Planted,
     /// Whether its clock is compared with what was written down when it starts.
     pub trust: ClockTrust,
     pub watch: Watch,
@@ -74,12 +78,13 @@ pub struct Machine {
 pub struct Process {
     pub cores: Vec<Core>,
     pub control: Control,
+    plant: Option<Plant>,
 }
 
 impl Machine {
     /// A machine on which nothing runs yet.
     pub fn new(made: Made, mut entropy: Entropy, log: &mut Log) -> Machine {
-        let Made { name, place, addr, clock, disk, setup } = made;
+        let Made { name, place, addr, clock, disk, setup, planted } = made;
         let seed = entropy.array();
         let identity = Arc::new(Identity::from_seed(pangea_base::Secret::new(seed)));
         let source = log.source(&name);
@@ -93,6 +98,7 @@ impl Machine {
             setup,
             process: None,
             starts: 0,
+            planted,
             trust: ClockTrust::Compared,
             watch: Watch::new(0),
             source,
@@ -118,7 +124,7 @@ impl Machine {
             Core::new(parts, ends, now, self.setup.socket_trains)
         });
         let cores = cores.collect();
-        self.process = Some(Process { cores, control });
+        self.process = Some(Process { cores, control, plant: self.planted.plant() });
     }
 
     fn parts(&mut self, now: Instant, core: CoreId, witness: &Witness) -> Parts {
@@ -132,13 +138,14 @@ impl Machine {
                 extent_bytes: self.setup.extent_bytes,
                 journal_bytes: self.setup.journal_bytes,
                 journal_step_bytes: self.setup.journal_bytes,
-                ..StoreConfig::new(core, cores, bytes, wall)
+                ..StoreConfig::new(core, cores, self.identity.peer(), bytes, wall)
             };
             Store::new(config, store_pages.clone())
         });
         let peer = self.identity.peer();
         let seed = [self.entropy.u64(), self.entropy.u64()];
-        let log = CoreLog::new(peer, core, seed, self.clock.instant(now));
+        let ring = if cores >= LARGE { RING_SMALL } else { RING };
+        let log = CoreLog::new(peer, core, seed, self.clock.instant(now), ring);
         let transport = pangea_transport::Config {
             cores,
             limits: self.setup.limits,
@@ -179,6 +186,7 @@ impl Machine {
             disk: &mut self.disk,
             network,
             cost: self.setup.turn,
+            planted: &mut self.planted,
         };
         process.cores[core].run(turn, log);
         log.take(now, self.source, &mut process.cores[core].log);
@@ -216,7 +224,8 @@ impl Process {
     }
 
     /// Control tells a core what to do.
-    pub fn command(&mut self, now: Instant, core: CoreId, command: Command) {
+    pub fn command(&mut self, now: Instant, core: CoreId, mut command: Command) {
+        Planted::command(self.plant, &mut command);
         self.control.tell(core, Message::Command(command));
         self.control.run(now);
         self.wake_rung(now);

@@ -11,6 +11,8 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod origin;
+pub mod planted;
+pub mod survey;
 pub mod weather;
 
 use std::collections::BTreeMap;
@@ -25,13 +27,13 @@ use crate::actor::Actor;
 use crate::enemies;
 use atlas::{Atlas, Object};
 use clock::NodeClock;
-use clocks::{Clocks, Plant};
 use disk::{Character, NodeDisk};
 use faults::Deeds;
 use log::Log;
 use machine::{Machine, Made};
 use network::{Network, Packet, Place, Train};
 use origin::{Origin, Work};
+use planted::{Plant, Planted};
 use weather::Weather;
 
 /// What went wrong, if something did: the first thing counts.
@@ -69,9 +71,6 @@ pub struct World {
     known: Vec<PeerAddr>,
     // Holders that are not where they were at first, and where that was.
     moved: BTreeMap<PeerId, SocketAddr>,
-    /// A planted fault: origins go by the address that was first known of a holder, as though an old
-    /// one in a link won over the one that the user names.
-    pub old_address_wins: bool,
     // Of them, who gives no receipt without a flaw.
     forgers: Vec<PeerId>,
     // Objects that are to be read in the time of calm.
@@ -88,6 +87,12 @@ pub struct World {
     armed: Option<Place>,
     // The fault that is built in.
     plant: Option<Plant>,
+    // Nobody's place is slow for a reason but squatters: how long a get may take is known.
+    only_squatters: bool,
+    // What every core of a large machine had when it was surveyed.
+    surveyed: survey::Before,
+    // Bytes that all nodes had when everybody stood still.
+    kept_before: u64,
 }
 
 /// What was done in a world.
@@ -102,21 +107,23 @@ pub struct Tally {
     pub restarts: u64,
     pub bytes: u64,
     pub steps: u64,
+    /// Bytes of disk that were freed when leases had ended.
+    pub freed: u64,
+    /// Machines with very many cores.
+    pub large: u64,
     /// Enemies that came, by the names of their scripts.
     pub enemies: BTreeMap<&'static str, u64>,
 }
 
 impl World {
     /// The world of a seed, at its beginning; its last `kept` events are kept to be shown. With a
-    /// planted fault its clocks are wrong.
+    /// planted fault it is one in which that comes out.
     pub fn new(seed: u64, kept: usize, plant: Option<Plant>) -> World {
         let mut key = *b"pangea world                    ";
         key[24..].copy_from_slice(&seed.to_le_bytes());
         let mut chance = Entropy::new(key);
-        let weather = match plant {
-            Some(_) => Weather::draw(&mut chance).with(Clocks::Wrong),
-            None => Weather::draw(&mut chance),
-        };
+        let weather = Weather::draw(&mut chance);
+        let weather = plant.into_iter().fold(weather, Weather::with);
         let now = Instant::now();
         let mut world = World {
             now,
@@ -134,7 +141,6 @@ impl World {
             witness: Witness::default(),
             known: Vec::new(),
             moved: BTreeMap::new(),
-            old_address_wins: false,
             forgers: Vec::new(),
             to_read: Vec::new(),
             checked_at: now,
@@ -145,9 +151,13 @@ impl World {
             is_counting: false,
             armed: None,
             plant,
+            only_squatters: true,
+            surveyed: survey::Before::new(),
+            kept_before: 0,
             chance,
             weather,
         };
+        world.tally.large = world.weather.large as u64;
         world.populate();
         world
     }
@@ -189,12 +199,14 @@ impl World {
         let clock = NodeClock::new(self.began, drift);
         let character = Character { micros: self.weather.disk_micros, ..Character::default() };
         let disk = NodeDisk::new(chance.split(), character);
-        let setup = self.weather.setup(chance, is_holder);
+        let setup = self.weather.setup(chance, place);
         let (name, addr) = match is_holder {
             true => (format!("holder {place}"), address(place as u8, 1)),
             false => (format!("origin {place}"), address(200 + place as u8, 1)),
         };
-        Machine::new(Made { name, place, addr, clock, disk, setup }, chance.split(), &mut self.log)
+        let planted = Planted::new(self.plant);
+        let made = Made { name, place, addr, clock, disk, setup, planted };
+        Machine::new(made, chance.split(), &mut self.log)
     }
 
     /// Scripts that the seed draws come along. In a lawful world those that cost a shard are no more
@@ -202,15 +214,19 @@ impl World {
     fn invite(&mut self, nodes: &[PeerAddr]) {
         let spare = self.weather.tolerance();
         let mut costly = self.weather.liars;
-        for number in 0..self.weather.enemies {
+        for number in 0..self.weather.enemies + usize::from(self.weather.squatter) {
             let place = self.machines.len() + self.visitors.len();
             let which = self.chance.below(enemies::Script::ALL.len() as u64) as usize;
-            let script = enemies::Script::ALL[which];
+            let script = match number == self.weather.enemies {
+                true => enemies::Script::Squatter,
+                false => enemies::Script::ALL[which],
+            };
             let costs = enemies::harm(script) != enemies::Harm::Nothing;
             if costs && self.weather.is_lawful && costly >= spare {
                 continue;
             }
             costly += usize::from(costs);
+            self.only_squatters &= script == enemies::Script::Squatter;
             let addr = address(100 + number as u8, 2);
             let seed = pangea_base::Secret::new(self.chance.array());
             let identity = pangea_base::Identity::from_seed(seed);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pangea_base::{Code, Entropy, Page, PagePool, PeerAddr, PeerId, UnixTime};
+use pangea_base::{Code, Entropy, Page, PagePool, PeerAddr, PeerId};
 use pangea_ces::plan::{CompressionChoice, Cpu, Situation};
 use pangea_engine::client::{
     Get, GetError, GetOutcome, GetSpec, GetWants, Numbers, Put, PutError, PutOutcome, PutSource,
@@ -27,6 +27,8 @@ pub struct Content {
     pub bytes: usize,
     /// Most of it compresses.
     pub is_text: bool,
+    /// It is kept for minutes only, and nobody wants it back.
+    pub is_brief: bool,
 }
 
 impl Content {
@@ -103,9 +105,10 @@ pub struct Origin {
 #[derive(Clone, Debug)]
 pub struct PutPlan {
     pub peers: Vec<PeerAddr>,
+    pub owner: PeerId,
+    pub lease_seconds: u64,
     pub code: Option<Code>,
     pub budget: u64,
-    pub lease: UnixTime,
     pub cores: u8,
     pub content: Content,
     pub label: Option<Label>,
@@ -139,7 +142,8 @@ impl Origin {
             peers: plan.peers,
             code: plan.code,
             situation: situation(plan.cores, plan.budget, plan.compression),
-            lease: plan.lease,
+            owner: plan.owner,
+            lease_seconds: plan.lease_seconds,
             label: plan.label,
             source: PutSource::Stream,
             cores: plan.cores,

@@ -11,7 +11,9 @@ use pangea_transport::Limits;
 use super::clocks::Clocks;
 use super::disk::Character;
 use super::machine::Setup;
-use super::network::Path;
+use super::network::{Path, Place};
+use super::planted::Plant;
+use super::survey::{LARGE, LARGE_MOST};
 
 /// What the world does to somebody, now and then.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,11 +39,12 @@ pub enum Fault {
     ClockJump,
     Hog,
     Rebind,
+    Roam,
     KillOrigin,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 21] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::CutAtReceipt,
@@ -63,6 +66,7 @@ impl Fault {
         Fault::ClockJump,
         Fault::Hog,
         Fault::Rebind,
+        Fault::Roam,
         Fault::KillOrigin,
     ];
 
@@ -90,6 +94,7 @@ impl Fault {
             Fault::ClockJump => "wall clock jumps",
             Fault::Hog => "pages refused",
             Fault::Rebind => "address changed",
+            Fault::Roam => "moved to another network",
             Fault::KillOrigin => "origin killed",
         }
     }
@@ -103,6 +108,7 @@ impl Fault {
                 | Fault::ClockJump
                 | Fault::Hog
                 | Fault::Rebind
+                | Fault::Roam
                 | Fault::KillOrigin
         )
     }
@@ -131,6 +137,12 @@ pub struct Weather {
     pub tiny: Tiny,
     pub disk_micros: u64,
     pub clocks: Clocks,
+    /// Of the holders, the first so many are machines with very many cores.
+    pub large: usize,
+    /// A Squatter comes, whoever else does.
+    pub squatter: bool,
+    /// Some objects are kept for minutes only, and at the end everybody stands still for a day.
+    pub idles: bool,
 }
 
 /// Limits that are as small as they may be, each in some seeds.
@@ -191,17 +203,65 @@ impl Weather {
             },
             disk_micros: [100, 2_000, 20_000][chance.below(3) as usize],
             clocks: Clocks::Right,
+            large: 0,
+            squatter: false,
+            idles: false,
         };
         // A night is a hundred times as long as a world without one.
         match chance.below(32) {
-            0..8 => weather.with(Clocks::Wrong),
-            8 => weather.with(Clocks::WrongAndNight),
+            0..8 => weather.with_clocks(Clocks::Wrong),
+            8 => weather.with_clocks(Clocks::WrongAndNight),
+            9 | 10 => weather.with_large_machines(chance),
+            11..15 => Weather { squatter: true, ..weather },
+            15..19 => weather.idle(),
             _ => weather,
         }
     }
 
+    /// A few small objects among a few machines, of which some have very many cores.
+    fn with_large_machines(self, chance: &mut Entropy) -> Weather {
+        let holders = 3 + chance.below(2) as usize;
+        let code = draw_code(chance, holders);
+        Weather {
+            holders,
+            code,
+            budget: self.budget.max(least_budget(code)),
+            large: 1 + chance.below(2) as usize,
+            origins: 1,
+            enemies: 0,
+            liars: 0,
+            object_bytes: 100 << 10,
+            every: Duration::from_secs(20),
+            tiny: Tiny { mesh: false, pages: true, windows: false, journal: true },
+            ..self
+        }
+    }
+
+    /// Leases end, and what they were for is freed; and those who stored it call from elsewhere by
+    /// then.
+    fn idle(mut self) -> Weather {
+        self.idles = true;
+        self.faults.extend([Fault::Roam; 2]);
+        self
+    }
+
+    /// The same, in which a planted fault comes out.
+    pub fn with(self, plant: Plant) -> Weather {
+        match plant {
+            Plant::AbsoluteLease | Plant::NoSuspension => self.with_clocks(Clocks::Wrong),
+            Plant::OldAddress => Weather { faults: vec![Fault::Move], ..self },
+            Plant::WrongDischarge => self.idle(),
+            // In a lawful world a put has to bear the Squatter.
+            Plant::NamesWithoutOwners | Plant::FirstPlacement => {
+                let holders = self.holders.max(6);
+                let calm = Weather { enemies: 0, liars: 0, large: 0, code: None, ..self };
+                Weather { squatter: true, is_lawful: true, holders, ..calm }
+            }
+        }
+    }
+
     /// The same, with these wall clocks.
-    pub fn with(mut self, clocks: Clocks) -> Weather {
+    fn with_clocks(mut self, clocks: Clocks) -> Weather {
         self.clocks = clocks;
         if clocks != Clocks::Right {
             self.faults.extend([Fault::ClockJump; 3]);
@@ -210,8 +270,9 @@ impl Weather {
     }
 
     /// The process of a holder or an origin.
-    pub fn setup(&self, chance: &mut Entropy, is_holder: bool) -> Setup {
-        let cores = 1 + chance.below(4) as u8;
+    pub fn setup(&self, chance: &mut Entropy, place: Place) -> Setup {
+        let is_holder = place < self.holders;
+        let cores = if place < self.large { large(chance) } else { 1 + chance.below(4) as u8 };
         let mut limits = Limits::STANDARD;
         // Origins dial again after they were killed, and their old connections take a while to end.
         limits.incoming_per_prefix_max = 1024;
@@ -225,10 +286,18 @@ impl Weather {
             limits.send_credit = 256 << 10;
         }
         let journal = if self.tiny.journal { 128 << 10 } else { 1 << 20 };
-        let unit_bytes = if is_holder { 4 << 20 } else { 64 << 20 };
+        let unit_bytes = match is_holder {
+            true if cores >= LARGE => 1 << 20,
+            true => 4 << 20,
+            false => 64 << 20,
+        };
         Setup {
             cores,
-            mesh_slots: if self.tiny.mesh { 1 + chance.below(2) as usize } else { 1024 },
+            mesh_slots: match cores {
+                LARGE.. => 16,
+                _ if self.tiny.mesh => 1 + chance.below(2) as usize,
+                _ => 1024,
+            },
             units: unit_bytes / (16 << 10),
             segments: if self.tiny.pages { 8 } else { 64 },
             store_pages: if self.tiny.pages { 12 } else { 128 },
@@ -277,6 +346,11 @@ impl Weather {
             mtu: 9000,
         }
     }
+}
+
+/// How many cores a large machine has, at one start or another.
+pub fn large(chance: &mut Entropy) -> u8 {
+    LARGE + chance.below(u64::from(LARGE_MOST - LARGE) + 1) as u8
 }
 
 /// Machines that a put may do without, whatever happens to them while it runs: of the m that its

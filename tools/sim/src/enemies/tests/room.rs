@@ -218,7 +218,7 @@ impl Room {
     }
 
     pub fn put(&mut self, bytes: &[u8], peers: Vec<PeerAddr>) -> Done<PutOutcome, PutError> {
-        let spec = put_spec(peers, UnixTime(WALL + 30 * 86_400));
+        let spec = put_spec(peers, self.nodes[0].addr.peer);
         let mut put = Put::new(self.now, spec, self.chance.split(), Numbers::default());
         let (begun, mut rest) = (self.now, bytes);
         loop {
@@ -315,7 +315,7 @@ fn node(number: u8, chance: &mut Entropy, now: Instant) -> Node {
     let identity = Arc::new(identity(number));
     let peer = identity.peer();
     let store = (number > 0).then(|| {
-        let config = StoreConfig::new(CoreId(0), 1, CAPACITY, UnixTime(WALL));
+        let config = StoreConfig::new(CoreId(0), 1, peer, CAPACITY, UnixTime(WALL));
         Store::new(StoreConfig { extent_bytes: 1 << 20, ..config }, PagePool::new(64 << 10, 128))
     });
     let mut transport = pangea_transport::testing::config(0);
@@ -340,7 +340,10 @@ fn node(number: u8, chance: &mut Entropy, now: Instant) -> Node {
     Node { addr, engine, disk: Disk::new(chance.u64()), reports: VecDeque::new() }
 }
 
-fn put_spec(peers: Vec<PeerAddr>, lease: UnixTime) -> PutSpec {
+/// How long holders are asked to keep an object.
+const LEASE_SECONDS: u64 = 30 * 86_400;
+
+fn put_spec(peers: Vec<PeerAddr>, owner: PeerId) -> PutSpec {
     let situation = Situation {
         bandwidth: None,
         load_percent: 0,
@@ -359,7 +362,8 @@ fn put_spec(peers: Vec<PeerAddr>, lease: UnixTime) -> PutSpec {
         peers,
         code: None,
         situation,
-        lease,
+        owner,
+        lease_seconds: LEASE_SECONDS,
         label: None,
         source: PutSource::Stream,
         cores: 1,
