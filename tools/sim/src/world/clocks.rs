@@ -103,14 +103,7 @@ impl World {
     /// Whether a holder may begin with a wrong clock, which nothing tells from a right one. In a night
     /// it would be set right and believed, and leases would end too early by the holder's own mistake.
     fn first_starts_may_be_wrong(&self) -> bool {
-        LEASES_ARE_LENGTHS && self.weather.clocks == Clocks::Wrong
-    }
-
-    /// How many cores a machine starts with.
-    pub(super) fn cores_at_start(&mut self) -> u8 {
-        let drawn = 1 + self.chance.below(4) as u8;
-        let has_night = self.weather.clocks == Clocks::WrongAndNight;
-        if has_night && !ORPHANS_ARE_KNOWN_TO_ALL_CORES { 1 } else { drawn }
+        self.weather.clocks == Clocks::Wrong
     }
 
     /// The wall clock of a machine whose process is about to start may be another.
