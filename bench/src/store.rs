@@ -260,6 +260,7 @@ impl Node {
             receive_buffers_max: 4,
             send_slots: 4,
             spin: Duration::ZERO,
+            unreached: pangea_reactor::Unreached::Ignored,
             data_dir: Some(place.to_path_buf()),
         };
         let mut driver = Driver::open(&config, socket).map_err(|error| error.to_string())?;
