@@ -319,7 +319,8 @@ fn recovered(cores: &mut Cores, dir: &std::path::Path) -> Result<Found, StartFai
     let mut all = Found { shards: 0, bytes: 0, clock: ClockStatus::Starting };
     let mut waiting = cores.figures.len();
     let failed = |cause: String| StartFailed::Store { dir: dir.to_owned(), cause };
-    while waiting > 0 {
+    // The clock is judged when the last core has said what it found.
+    while waiting > 0 || all.clock == ClockStatus::Starting {
         match cores.hear(Duration::from_millis(100)) {
             Some(Heard::Report(Report::Ready { shards, bytes })) => {
                 all.shards += shards;

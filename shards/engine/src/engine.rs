@@ -31,7 +31,7 @@ use crate::letting_go::LettingGo;
 use crate::limits::{ASKS_MAX, EXPIRE_EVERY, JOBS_MAX};
 use crate::links::Links;
 use crate::message::{
-    AskFailed, AskId, Command, GetChunkFailed, HoldingAnswer, JobId, Message, Report,
+    AskFailed, AskId, Command, GetChunkFailed, HoldingAnswer, JobId, MakeRoom, Message, Report,
 };
 use crate::put_chunk::PutJob;
 use crate::serve::{Serve, Written};
@@ -104,7 +104,10 @@ pub struct Engine {
     // The same, and only where something is kept.
     timekeeper: Option<Timekeeper>,
     letting_go: LettingGo,
-    companions: Companions,
+    companions: Companions<MakeRoom>,
+    // The same, of what has become old.
+    ageing: Companions<()>,
+    age_round: u64,
     puts: BTreeMap<JobId, PutJob>,
     gets: BTreeMap<JobId, GetJob>,
     asks: BTreeMap<AskId, AskJob>,
@@ -175,6 +178,8 @@ impl Engine {
             timekeeper,
             letting_go: LettingGo::default(),
             companions: Companions::default(),
+            ageing: Companions::default(),
+            age_round: 0,
             puts: BTreeMap::new(),
             gets: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -392,10 +397,8 @@ impl Engine {
             }
             Message::MakeRoom(round, wanted) => self.make_room(round, wanted),
             Message::RoomMade(round, bytes) => self.room_made(from, round, bytes),
-            Message::Rooted(round, owner, objects) => {
-                self.which_are_rooted(from, round, owner, &objects);
-            }
-            Message::RootedAre(round, rooted) => self.rooted_are(from, round, &rooted),
+            Message::Keeps(quest, strays) => self.which_are_kept(from, quest, &strays),
+            Message::KeepsThese(quest, kept) => self.kept_are(from, quest, &kept),
             Message::Holding(ticket, question) => {
                 self.serve.holdings.asked_by(&mut self.shared, from, ticket, question);
             }

@@ -142,10 +142,6 @@ pub const MAKE_ROOM_ROUNDS_MAX: usize = 64;
 /// How long a grant waits at most for what gives way to it, its turn included.
 pub const MAKE_ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Objects that a core would let go of in one round, for one owner: it asks the other cores for the
-/// manifest of each.
-pub const LEFTOVERS_MAX: usize = 256;
-
 /// Owners that a node lists when it is asked how it is.
 pub const OWNERS_SHOWN_MAX: usize = 64;
 

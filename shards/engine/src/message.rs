@@ -11,7 +11,7 @@ use pangea_base::{
     ShardKey, UnixTime, Unreachable,
 };
 use pangea_ces::ChunkPlan;
-use pangea_store::{OwnedShard, Owners, PlacementFound, Replaced, ShardInfo};
+use pangea_store::{OwnedShard, Owners, PlacementFound, Replaced, ShardInfo, Stray};
 use pangea_trace::{Hop, TraceContext};
 use pangea_wire::{
     ChunkEntry, ClockDifference, Grant, ManifestPage, PlacementOf, Receipt, RouteResponse,
@@ -57,10 +57,10 @@ pub enum Message {
     MakeRoom(u64, MakeRoom),
     /// It has, durably: so many bytes.
     RoomMade(u64, u64),
-    /// In that round: which of these objects of an owner does another core have the manifest of?
-    Rooted(u64, PeerId, Arc<[Locator]>),
+    /// Of which of these does another core have what they lack?
+    Keeps(Quest, Arc<[Stray]>),
     /// Of these.
-    RootedAre(u64, Vec<Locator>),
+    KeepsThese(Quest, Vec<Stray>),
     /// Who holds this?
     Holding(u64, HoldingQuestion),
     /// What one core found in its part of the store.
@@ -84,6 +84,15 @@ pub struct MakeRoom {
     pub of: Option<PeerId>,
     /// Objects of that owner whose puts may still go on.
     pub spare: Arc<[Locator]>,
+}
+
+/// What a core asks the others about strays for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quest {
+    /// To make room, in the ledger's round of this number.
+    Room(u64),
+    /// To let go of them for their age; a number of its own.
+    Age(u64),
 }
 
 /// A question about one core's part of the store.

@@ -1,10 +1,7 @@
-//! Room on a holder's disk: what things take of it, and what gives way.
+//! Room on a holder's disk: what things take of it.
 
-use pangea_base::{GROUP_BYTES, Locator, PeerId, group_count};
-use pangea_store::Store;
+use pangea_base::{GROUP_BYTES, group_count};
 use pangea_store::limits::BLOCK_BYTES;
-
-use crate::message::MakeRoom;
 
 /// Bytes of one group's hash in a shard's group table.
 const GROUP_HASH_BYTES: u64 = 32;
@@ -19,38 +16,6 @@ pub(crate) fn shard_room(bytes: u64) -> u64 {
 /// What a manifest or placement page of so many bytes takes on disk.
 pub(crate) fn blob_room(bytes: u64) -> u64 {
     bytes.div_ceil(u64::from(BLOCK_BYTES)).saturating_mul(u64::from(BLOCK_BYTES))
-}
-
-/// Objects of an owner of which this core has something and not the manifest, the oldest first, at
-/// most so many; none whose put may still go on. Another core may have the manifest.
-pub(crate) fn leftovers(
-    store: &Store,
-    owner: PeerId,
-    spare: &[Locator],
-    most: usize,
-) -> Vec<Locator> {
-    let (_, _, _, _) = (store, owner, spare, most);
-    Vec::new()
-}
-
-/// Whether the manifest of an owner's object is in this core's part of the store. While that is not
-/// known (it is being opened, it has failed) it must be taken to be there.
-pub(crate) fn has_root(store: &Store, owner: PeerId, locator: Locator) -> bool {
-    let (_, _, _) = (store, owner, locator);
-    true
-}
-
-/// Lets go of so many bytes in this core's part of the store: of what is over, and of what is left
-/// of the owner's objects in `may_go`. The bytes, if all of that is durable at once; `None`: the
-/// store says so later, under the number of the round.
-pub(crate) fn make_room(
-    store: &mut Store,
-    wanted: &MakeRoom,
-    may_go: &[Locator],
-    round: u64,
-) -> Option<u64> {
-    let (_, _, _, _) = (store, wanted, may_go, round);
-    Some(0)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! as a message in the socket's error queue (Linux), where it puts what routers and hosts answer (ICMP).
 //!
 //! While such a message waits, the system gives it as the error of whatever is asked of the socket next,
-//! be it to send to somebody else: so a send that fails is done once more, and a receive that fails so
-//! does not count against the socket. For the same reason only those ask for the messages who dial, from
+//! be it to send to somebody else: so a send that fails is done again, until it fails with no message
+//! waiting, and a receive that fails so does not count against the socket. For the same reason only those ask for the messages who dial, from
 //! a port that nobody knows: to a port that is known, everybody could send them.
 
 use std::collections::VecDeque;
@@ -19,9 +19,23 @@ use crate::socket::Family;
 /// Events that wait to be handed out. What is more is dropped: it is said again, or a time-out tells.
 const WAITING_MAX: usize = 64;
 
+/// How often one message is sent while those of the error queue are in its way.
+const TRIES_MAX: u8 = 8;
+
 /// Messages taken from the queue at once. If there are more, the system says so again.
 #[cfg(target_os = "linux")]
 const TAKEN_AT_ONCE_MAX: usize = 64;
+
+/// How often a message was sent again.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tries(u8);
+
+/// Whether others' answers were in the error queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    Some,
+    None,
+}
 
 /// Collects for the callback of `poll`.
 #[derive(Debug)]
@@ -58,9 +72,22 @@ impl Errors {
         self.unreached == Unreached::Told && cfg!(target_os = "linux")
     }
 
-    /// A send to this address failed, and not because of another one.
-    pub(crate) fn send_failed(&mut self, to: SocketAddr, errno: i32) {
-        if is_unreachable(errno) || (is_invalid(errno) && lacks_interface(to)) {
+    /// Whether what failed to be sent goes out again: its error may be that of an earlier message to
+    /// somebody else, one of which was taken from the queue, or could have been just before.
+    pub(crate) fn send_again(&self, tries: &mut Tries, taken: Taken) -> bool {
+        let again =
+            self.are_mixed() && tries.0 < TRIES_MAX && (taken == Taken::Some || tries.0 == 0);
+        tries.0 += u8::from(again);
+        again
+    }
+
+    /// A send to this address failed. That nothing listens there is never said at once; that no way
+    /// leads there is, and is believed when no message of others was in between.
+    pub(crate) fn send_failed(&mut self, to: SocketAddr, errno: i32, taken: Taken) {
+        let refused =
+            io::Error::from_raw_os_error(errno).kind() == io::ErrorKind::ConnectionRefused;
+        let is_own = taken == Taken::None && !(refused && self.are_mixed());
+        if is_own && (is_unreachable(errno) || (is_invalid(errno) && lacks_interface(to))) {
             self.note(to, Unreachable::System(errno));
         }
     }
@@ -76,25 +103,25 @@ impl Errors {
         self.are_mixed() && (is_unreachable(errno) || errno == TOO_LONG)
     }
 
-    /// Takes in what waits in the error queue; true if there was anything.
+    /// Takes in what waits in the error queue, and says whether anybody's answer was in it.
     #[cfg(target_os = "linux")]
-    pub(crate) fn take(&mut self, socket: std::os::fd::BorrowedFd<'_>) -> bool {
+    pub(crate) fn take(&mut self, socket: std::os::fd::BorrowedFd<'_>) -> Taken {
+        let mut taken = Taken::None;
         if !self.are_mixed() {
-            return false;
+            return taken;
         }
         let mut room = crate::sys::ErrorRoom::new();
-        for taken in 0..TAKEN_AT_ONCE_MAX {
-            let Some((name, control)) = crate::sys::take_error(socket, &mut room) else {
-                return taken > 0;
-            };
-            if let Some(errno) = crate::cmsg::said_by_icmp(control)
-                && is_unreachable(errno)
+        for _ in 0..TAKEN_AT_ONCE_MAX {
+            let Some((name, control)) = crate::sys::take_error(socket, &mut room) else { break };
+            let Some(errno) = crate::cmsg::said_by_icmp(control) else { continue };
+            taken = Taken::Some;
+            if is_unreachable(errno)
                 && let Some(to) = crate::cmsg::read_name(name)
             {
                 self.note(to, Unreachable::System(errno));
             }
         }
-        true
+        taken
     }
 
     fn note(&mut self, to: SocketAddr, what: Unreachable) {

@@ -1,16 +1,19 @@
 //! Deleting: when it is asked for, when something was over or without a manifest for a day, and when
 //! room is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pangea_base::{PeerId, UnixTime};
+use pangea_base::{Locator, PeerId, UnixTime};
 
 use crate::format::Put;
-use crate::index::{BlobFound, Cursor, Found, disk_bytes};
+use crate::index::{BlobFound, Cursor, Found, Rootless, disk_bytes};
 use crate::journal::{Deletion, Item};
-use crate::limits::{DELETES_MAX, EXPIRE_STEP_MAX, ORPHAN_SECONDS, OVER_SECONDS};
+use crate::limits::{DELETES_MAX, EXPIRE_STEP_MAX, ORPHAN_SECONDS, OVER_SECONDS, STRAYS_MAX};
 use crate::store::Store;
-use crate::types::{Clock, DeleteRefused, Event, Expired, Key, MakeRoom, Why};
+use crate::types::{Clock, DeleteRefused, Event, Expired, Key, Lacks, MakeRoom, Stray, Why};
+
+/// Keys of one object that are looked at together.
+const KEYS_AT_ONCE: usize = 64;
 
 /// What time decides, and where it stands.
 #[derive(Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Expiry {
     /// When the clock began to be believed; `None` while it is doubted.
     believed_since: Option<UnixTime>,
     last: Option<Cursor>,
+    /// What is old and kept by nothing here, until the other cores are asked.
+    strays: BTreeSet<Stray>,
     rooms: BTreeMap<u64, Room>,
     next_room: u64,
 }
@@ -130,6 +135,12 @@ impl Store {
                 done.over += 1;
             }
             let Some(why) = found.is_to_go(now, since) else { continue };
+            if let Some(stray) = self.stray(&found, why) {
+                if self.expiry.strays.len() < STRAYS_MAX {
+                    self.expiry.strays.insert(stray);
+                }
+                continue;
+            }
             if self.delete_for(found.key, why, None).is_ok() {
                 match found.key {
                     Key::Shard(_) => done.shards += 1,
@@ -140,8 +151,68 @@ impl Store {
         done
     }
 
+    /// What would be let go for its age if this core knew all of its object; `None`: it does.
+    fn stray(&self, found: &Found, why: Why) -> Option<Stray> {
+        let lacks = match found.key {
+            Key::Shard(_) if why == Why::Over => return None,
+            Key::Shard(_) => Lacks::Root,
+            Key::Blob(_) => Lacks::Shards,
+        };
+        let (owner, locator) = (found.key.owner(), found.key.locator());
+        (self.config.cores > 1).then_some(Stray { owner, locator, lacks })
+    }
+
+    /// What [`Store::expire`] found to be old and kept by nothing here; each is told once, and
+    /// again if it is met again. It stays until [`Store::let_go`].
+    pub fn strays(&mut self) -> Vec<Stray> {
+        std::mem::take(&mut self.expiry.strays).into_iter().collect()
+    }
+
+    /// Whether this core has what a stray of another one lacks. A store that is not open may.
+    pub fn keeps(&self, stray: &Stray) -> bool {
+        match stray.lacks {
+            _ if !self.is_open() => true,
+            Lacks::Root => self.index.has_root(&stray.owner, stray.locator),
+            Lacks::Shards => self.index.has_shards(&stray.owner, stray.locator),
+        }
+    }
+
+    /// No core has what this lacks: what is old of it goes, unless that has come meanwhile.
+    pub fn let_go(&mut self, stray: &Stray) {
+        let (Some(since), Some(now)) = (self.expiry.believed_since, self.expiry.over_before) else {
+            return;
+        };
+        if self.keeps(stray) {
+            return;
+        }
+        self.work = true;
+        for found in self.index.found_of(&stray.owner, stray.locator, EXPIRE_STEP_MAX) {
+            let is_meant = matches!(found.key, Key::Shard(_)) == (stray.lacks == Lacks::Root);
+            if let (true, Some(why)) = (is_meant, found.is_to_go(now, since)) {
+                // What cannot go now is met again in a later round.
+                let _ = self.delete_for(found.key, why, None);
+            }
+        }
+    }
+
+    /// Objects of an owner that have no manifest root here, the oldest first, without those to be
+    /// spared; at most so many.
+    pub fn leftovers(&self, owner: &PeerId, spare: &[Locator], most: usize) -> Vec<Locator> {
+        let (mut all, mut last) = (Vec::new(), None);
+        while all.len() < most
+            && let Some(next) = self.index.rootless_after(owner, last)
+        {
+            last = Some(next);
+            let locator = self.index.locator_of(next);
+            if !spare.contains(&locator) {
+                all.push(locator);
+            }
+        }
+        all
+    }
+
     /// Begins to delete until so many bytes are on their way: what is over, the oldest end first;
-    /// then, of one owner, what has no manifest root here, the oldest first. Each gives its
+    /// then what is left of one owner's orphans, the oldest first. Each gives its
     /// [`Event::Deleted`]; [`Event::RoomMade`] follows when all of it is durable.
     pub fn make_room(&mut self, ask: MakeRoom) {
         self.work = true;
@@ -177,18 +248,30 @@ impl Store {
     }
 
     fn make_room_of_orphans(&mut self, owner: &PeerId, ask: &MakeRoom, begun: &mut Begun) {
-        let spared = |locator| ask.spare.contains(&locator);
-        let all = self.index.rootless(owner).filter(|(_, locator)| !spared(*locator));
-        let objects: Vec<u32> = all.take(EXPIRE_STEP_MAX).map(|(object, _)| object).collect();
-        for object in objects {
-            if begun.enough() {
-                return;
+        let mut last = None;
+        while !begun.enough()
+            && let Some(next) = self.index.rootless_after(owner, last)
+        {
+            last = Some(next);
+            begun.looked_at += 1;
+            if ask.orphans.contains(&self.index.locator_of(next)) {
+                self.make_room_of_object(next, begun);
             }
-            for key in self.index.keys_of(object, EXPIRE_STEP_MAX) {
+        }
+    }
+
+    fn make_room_of_object(&mut self, object: Rootless, begun: &mut Begun) {
+        loop {
+            let before = begun.count;
+            for key in self.index.keys_of(object, KEYS_AT_ONCE) {
                 if begun.enough() {
                     return;
                 }
                 self.make_room_of(key, begun);
+            }
+            // Nothing is left of it, or nothing that may go.
+            if begun.count == before {
+                return;
             }
         }
     }

@@ -33,8 +33,8 @@ mod writes;
 
 pub use store::Store;
 pub use types::{
-    Adopt, AppendRefused, BlobKey, BlobKind, Clock, Cut, DeleteRefused, Event, Expired, Key,
+    Adopt, AppendRefused, BlobKey, BlobKind, Clock, Cut, DeleteRefused, Event, Expired, Key, Lacks,
     MakeRoom, OpenFailed, Output, OwnedBlob, OwnedShard, Owners, PlacementFound, ReadRefused,
-    Recovered, Replaced, ShardInfo, ShardMeta, StoreConfig, StoreFault, StoreRefused, Why, WriteId,
-    extent_bytes, partitions_of,
+    Recovered, Replaced, ShardInfo, ShardMeta, StoreConfig, StoreFault, StoreRefused, Stray, Why,
+    WriteId, extent_bytes, partitions_of,
 };

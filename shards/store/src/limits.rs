@@ -63,6 +63,8 @@ pub const JOURNAL_BYTES: u64 = 8 << 20;
 pub const EXPIRE_STEP_MAX: usize = 16_384;
 /// What is over is kept for this long, unless its space is asked for.
 pub const OVER_SECONDS: u64 = 24 * 3600;
+/// Objects at once that a core asks the others about before it lets go of what is left of them.
+pub const STRAYS_MAX: usize = 256;
 /// Shards without a manifest, and blobs without a shard, are kept for this long.
 pub const ORPHAN_SECONDS: u64 = 24 * 3600;
 

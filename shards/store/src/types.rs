@@ -16,6 +16,8 @@ use crate::limits::{
 pub struct StoreConfig {
     /// The partitions of this core, at least one; new shards go to the first.
     pub partitions: Vec<u8>,
+    /// Cores of the node: what belongs together may be kept by several of them.
+    pub cores: u8,
     /// Whose store it is.
     pub node: PeerId,
     /// What to do with a store of another node.
@@ -55,6 +57,7 @@ impl StoreConfig {
     ) -> StoreConfig {
         StoreConfig {
             partitions: partitions_of(core, cores),
+            cores,
             node,
             adopt: Adopt::Refuse,
             extent_bytes: extent_bytes(capacity_bytes, cores),
@@ -262,13 +265,32 @@ pub struct PlacementFound {
 pub struct MakeRoom {
     /// Until so many bytes of disk are on their way to be free.
     pub bytes: u64,
-    /// Only of this owner, and then also what of it has no manifest root here; of everybody what
-    /// is over.
+    /// Only of this owner, and then also what is left of its `orphans`; of everybody what is over.
     pub of: Option<PeerId>,
-    /// Objects that are being put: they have no manifest root yet, and stay.
-    pub spare: Vec<Locator>,
+    /// Objects of that owner that may go: no core has a manifest root of theirs.
+    pub orphans: Vec<Locator>,
     /// The caller's mark.
     pub token: u64,
+}
+
+/// What an object may lack on one core, and another may have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lacks {
+    /// Its manifest's root, which keeps the shards.
+    Root,
+    /// Every shard, which keep the pages.
+    Shards,
+}
+
+/// What is old, and kept by nothing here: it goes if no other core has what it lacks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Stray {
+    /// Whose.
+    pub owner: PeerId,
+    /// Of which object.
+    pub locator: Locator,
+    /// What would keep it.
+    pub lacks: Lacks,
 }
 
 /// What a put took the place of: of the same owner, under the same name.

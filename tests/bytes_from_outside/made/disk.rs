@@ -190,14 +190,8 @@ fn resealed(all: &mut Vec<Made>) {
         ("with-a-block-of-more-entries-than-fit", field(JOURNAL, 2, 47, 0xff)),
         ("with-an-entry-of-an-unknown-kind", field(JOURNAL, 2, HEAD, 9)),
         ("with-an-entry-without-data-shards", field(JOURNAL, 2, HEAD + 70, 0)),
-        (
-            "with-an-entry-of-a-long-shard",
-            field(JOURNAL, 2, LENGTH + 7, 0xff),
-        ),
-        (
-            "with-an-entry-of-255-runs",
-            field(JOURNAL, 2, LENGTH + 8, 0xff),
-        ),
+        ("with-an-entry-of-a-long-shard", field(JOURNAL, 2, LENGTH + 7, 0xff)),
+        ("with-an-entry-of-255-runs", field(JOURNAL, 2, LENGTH + 8, 0xff)),
         ("with-an-extent-header-of-version-3", field(EXTENT, 0, 40, 3)),
         ("with-an-extent-header-of-another-number", field(EXTENT, 0, 48, 9)),
         ("with-an-extent-header-of-another-partition", field(EXTENT, 0, 44, 9)),

@@ -1,14 +1,18 @@
-//! What core 0 does as the keeper of the ledger, and what every core does when room is made.
+//! What core 0 does as the keeper of the ledger, and what every core does when room is made and when
+//! what it keeps has become old.
 
-use pangea_base::{CoreId, Locator, PeerId, Prefix};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pangea_base::{CoreId, PeerId, Prefix};
+use pangea_store::limits::STRAYS_MAX;
+use pangea_store::{Lacks, Stray};
 use pangea_trace::trace_event;
 
 use super::Engine;
 use crate::companions::Companion;
 use crate::ledger::{Desk, LedgerAnswer, LedgerOutput, LedgerQuestion};
-use crate::limits::LEFTOVERS_MAX;
-use crate::message::{MakeRoom, Message, Report};
-use crate::room;
+use crate::message::{MakeRoom, Message, Quest, Report};
 use crate::shared::Shared;
 
 impl Engine {
@@ -42,52 +46,75 @@ impl Engine {
         }
     }
 
-    /// This core is to let go of what may give way to a grant: after it has asked the others for the
-    /// manifests of what it has none of.
+    /// This core is to let go of what may give way to a grant: after it has asked the others for
+    /// what would keep it.
     pub(super) fn make_room(&mut self, round: u64, wanted: MakeRoom) {
         let Shared { core, cores, ref store, .. } = self.shared;
-        let (Some(owner), Some(store)) = (wanted.of, store) else {
-            return self.let_go(round, &wanted, &[]);
-        };
-        let left = room::leftovers(store, owner, &wanted.spare, LEFTOVERS_MAX);
-        match self.companions.begin((core, cores), round, wanted.clone(), owner, left) {
-            Companion::MayGo(may_go) => self.let_go(round, &wanted, &may_go),
-            Companion::Ask(others, owner, objects) => {
-                for other in others {
-                    self.shared.send(other, Message::Rooted(round, owner, objects.clone()));
+        let mut left = Vec::new();
+        if let (Some(owner), Some(store)) = (wanted.of, store) {
+            let objects = store.leftovers(&owner, &wanted.spare, STRAYS_MAX);
+            let stray = |locator| Stray { owner, locator, lacks: Lacks::Root };
+            left.extend(objects.into_iter().map(stray));
+        }
+        match self.companions.begin((core, cores), round, wanted, left) {
+            Companion::MayGo(wanted, may_go) => self.give_way(round, &wanted, &may_go),
+            Companion::Ask(others, strays) => self.ask_cores(others, Quest::Room(round), &strays),
+        }
+    }
+
+    /// What is old and nothing here keeps goes too, if no other core keeps it.
+    pub(super) fn let_go_of_strays(&mut self) {
+        let Shared { core, cores, ref mut store, .. } = self.shared;
+        let Some(strays) = store.as_mut().map(|store| store.strays()) else { return };
+        if strays.is_empty() {
+            return;
+        }
+        self.age_round += 1;
+        let round = self.age_round;
+        if let Companion::Ask(others, strays) = self.ageing.begin((core, cores), round, (), strays)
+        {
+            self.ask_cores(others, Quest::Age(round), &strays);
+        }
+    }
+
+    fn ask_cores(&mut self, cores: BTreeSet<CoreId>, quest: Quest, strays: &Arc<[Stray]>) {
+        for core in cores {
+            self.shared.send(core, Message::Keeps(quest, strays.clone()));
+        }
+    }
+
+    /// Another core would let go of these. Without a store of its own a core keeps nothing.
+    pub(super) fn which_are_kept(&mut self, from: CoreId, quest: Quest, strays: &[Stray]) {
+        let store = self.shared.store.as_ref();
+        let kept = |stray: &&Stray| store.is_some_and(|store| store.keeps(stray));
+        let kept = strays.iter().filter(kept).copied().collect();
+        self.shared.send(from, Message::KeepsThese(quest, kept));
+    }
+
+    /// Another core keeps these.
+    pub(super) fn kept_are(&mut self, from: CoreId, quest: Quest, kept: &[Stray]) {
+        match quest {
+            Quest::Room(round) => {
+                if let Some((round, wanted, may_go)) = self.companions.heard(from, round, kept) {
+                    self.give_way(round, &wanted, &may_go);
+                }
+            }
+            Quest::Age(round) => {
+                let heard = self.ageing.heard(from, round, kept);
+                if let (Some((_, (), may_go)), Some(store)) = (heard, &mut self.shared.store) {
+                    may_go.iter().for_each(|stray| store.let_go(stray));
                 }
             }
         }
     }
 
-    /// Another core would let go of these objects. Without a store of its own a core has nothing.
-    pub(super) fn which_are_rooted(
-        &mut self,
-        from: CoreId,
-        round: u64,
-        owner: PeerId,
-        objects: &[Locator],
-    ) {
-        let store = self.shared.store.as_ref();
-        let is_rooted =
-            |locator: &&Locator| store.is_some_and(|store| room::has_root(store, owner, **locator));
-        let rooted = objects.iter().filter(is_rooted).copied().collect();
-        self.shared.send(from, Message::RootedAre(round, rooted));
-    }
-
-    /// Another core has the manifests of these.
-    pub(super) fn rooted_are(&mut self, from: CoreId, round: u64, rooted: &[Locator]) {
-        if let Some((round, wanted, may_go)) = self.companions.heard(from, round, rooted) {
-            self.let_go(round, &wanted, &may_go);
-        }
-    }
-
-    fn let_go(&mut self, round: u64, wanted: &MakeRoom, may_go: &[Locator]) {
-        let store = self.shared.store.as_mut();
-        let made = store.map_or(Some(0), |store| room::make_room(store, wanted, may_go, round));
-        if let Some(bytes) = made {
-            self.shared.send(CoreId(0), Message::RoomMade(round, bytes));
-        }
+    fn give_way(&mut self, round: u64, wanted: &MakeRoom, may_go: &[Stray]) {
+        let Some(store) = &mut self.shared.store else {
+            return self.shared.send(CoreId(0), Message::RoomMade(round, 0));
+        };
+        let orphans = may_go.iter().map(|stray| stray.locator).collect();
+        let (bytes, of) = (wanted.bytes, wanted.of);
+        store.make_room(pangea_store::MakeRoom { bytes, of, orphans, token: round });
     }
 
     /// Control asks who takes how much.

@@ -37,6 +37,7 @@ impl Engine {
         let clock = self.shared.clock();
         if let Some(store) = &mut self.shared.store {
             store.expire(clock);
+            self.let_go_of_strays();
         }
     }
 

@@ -13,7 +13,7 @@ use pangea_trace::Tracer;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::driver::DriverConfig;
-use crate::errors::Errors;
+use crate::errors::{Errors, Taken, Tries};
 use crate::event::{Ecn, Event, Stats, Transmit};
 use crate::portion::{Portion, ROUNDS_MAX};
 use crate::socket::{CoreSocket, Family, Receives};
@@ -177,7 +177,7 @@ impl Udp {
         sent: &mut usize,
         stats: &mut Stats,
     ) -> bool {
-        let mut again = false;
+        let mut tries = Tries::default();
         while *sent < contents.len() {
             let rest = &contents[*sent..];
             let segment = transmit.segment.map_or(rest.len(), usize::from);
@@ -204,20 +204,19 @@ impl Udp {
                 Err(_) if message.segment_size.is_some() && self.state.max_gso_segments() == 1 => {
                     continue;
                 }
-                Err(_) if self.errors.are_mixed() && !again => {
-                    again = true;
-                    stats.send_again += 1;
-                    self.take_errors();
-                    continue;
-                }
                 Err(error) => {
+                    let taken = self.take_errors();
+                    if self.errors.send_again(&mut tries, taken) {
+                        stats.send_again += 1;
+                        continue;
+                    }
                     count_error(&error, stats);
                     let errno = error.raw_os_error().unwrap_or(0);
-                    self.errors.send_failed(transmit.dst, errno);
+                    self.errors.send_failed(transmit.dst, errno, taken);
                     self.tracer.train_failed(&transmit.train, piece.len(), errno);
                 }
             }
-            again = false;
+            tries = Tries::default();
             *sent += piece.len();
         }
         true
@@ -233,12 +232,12 @@ impl Udp {
         }
     }
 
-    /// What waits in the error queue; true if there was anything.
-    fn take_errors(&mut self) -> bool {
+    /// Takes what waits in the error queue.
+    fn take_errors(&mut self) -> Taken {
         #[cfg(target_os = "linux")]
         return self.errors.take(std::os::fd::AsFd::as_fd(&self.socket));
         #[cfg(not(target_os = "linux"))]
-        return false;
+        return Taken::None;
     }
 
     /// Hands out what the system says of addresses; returns how many events that were.
@@ -319,7 +318,7 @@ impl Udp {
             _ => {
                 stats.receive_errors += 1;
                 let errno = error.raw_os_error().unwrap_or(0);
-                if self.take_errors() || self.errors.is_about_another(errno) {
+                if self.take_errors() == Taken::Some || self.errors.is_about_another(errno) {
                     return Ok(0);
                 }
                 self.errors_in_a_row += 1;

@@ -23,7 +23,7 @@ use pangea_trace::Tracer;
 
 use crate::bell::Bell;
 use crate::driver::DriverConfig;
-use crate::errors::Errors;
+use crate::errors::{Errors, Taken};
 use crate::event::{Caps, Event, Park, Stats, Transmit};
 use crate::files::{Desk, FILES_IN_FLIGHT_MAX, Work};
 use crate::memory::{Quiet, SendBuffers};
@@ -441,7 +441,8 @@ impl Uring {
             Outcome::Nothing => 0,
             Outcome::Failed(errno) => {
                 self.stats.receive_errors += 1;
-                if self.errors.take(self.socket.as_fd()) || self.errors.is_about_another(errno) {
+                let taken = self.errors.take(self.socket.as_fd());
+                if taken == Taken::Some || self.errors.is_about_another(errno) {
                     return 0;
                 }
                 self.errors_in_a_row += 1;
@@ -456,10 +457,12 @@ impl Uring {
     fn complete_send(&mut self, index: u32, result: i32) {
         let socket = self.socket.as_raw_fd();
         let Some(slots) = &mut self.slots else { return };
-        if result < 0 {
-            self.errors.take(self.socket.as_fd());
-        }
-        match slots.complete(index, result, socket, &mut self.stats, &mut self.errors) {
+        let taken = match result {
+            0.. => Taken::None,
+            _ => self.errors.take(self.socket.as_fd()),
+        };
+        let told = (&mut self.errors, taken);
+        match slots.complete(index, result, socket, &mut self.stats, told) {
             send::Next::Done(buffer) => self.buffers.give(buffer),
             send::Next::Submit(request) => {
                 self.sends_new += 1;

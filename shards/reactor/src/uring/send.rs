@@ -7,7 +7,7 @@ use pangea_trace::Tracer;
 
 use super::control::{self, CONTROL_SEND_BYTES};
 use crate::cmsg::NAME_BYTES;
-use crate::errors::Errors;
+use crate::errors::{Errors, Taken, Tries};
 use crate::event::{Stats, Transmit};
 use crate::socket::Family;
 
@@ -34,8 +34,8 @@ struct Slot {
     transmit: Option<Transmit>,
     sent: usize,
     flying: usize,
-    // What is in flight was refused before: if it is once more, that is about itself.
-    again: bool,
+    // How often what is in flight was refused before.
+    tries: Tries,
 }
 
 #[repr(C, align(8))]
@@ -90,7 +90,7 @@ impl SendSlots {
         slot.contents = contents;
         slot.transmit = Some(transmit);
         slot.sent = 0;
-        slot.again = false;
+        slot.tries = Tries::default();
         let (name, length) = control::write_name(transmit.dst);
         slot.name = name;
         slot.header.msg_namelen = length;
@@ -104,7 +104,7 @@ impl SendSlots {
         result: i32,
         socket: RawFd,
         stats: &mut Stats,
-        errors: &mut Errors,
+        (errors, taken): (&mut Errors, Taken),
     ) -> Next {
         let slot = &mut self.slots[index as usize];
         let transmit = slot.transmit.expect("a completion belongs to a slot in use");
@@ -116,11 +116,11 @@ impl SendSlots {
             return Next::Submit(slot.submit(transmit, socket, false));
         }
         let is_over = result >= 0 || result == -libc::ECANCELED;
-        if !is_over && errors.are_mixed() && !std::mem::replace(&mut slot.again, true) {
+        if !is_over && errors.send_again(&mut slot.tries, taken) {
             stats.send_again += 1;
             return Next::Submit(slot.submit(transmit, socket, segments_max > 1));
         }
-        slot.again = false;
+        slot.tries = Tries::default();
         match result {
             0.. => {
                 stats.sent += 1;
@@ -129,7 +129,7 @@ impl SendSlots {
             }
             _ => {
                 self.tracer.train_failed(&transmit.train, slot.flying, -result);
-                errors.send_failed(transmit.dst, -result);
+                errors.send_failed(transmit.dst, -result, taken);
                 if -result == libc::EMSGSIZE {
                     stats.send_too_long += 1;
                 } else {
@@ -172,7 +172,7 @@ impl Slot {
             transmit: None,
             sent: 0,
             flying: 0,
-            again: false,
+            tries: Tries::default(),
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
         let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Ignored));
         for (i, &answer) in answers.iter().enumerate() {
-            match slots.complete(index, answer, 0, &mut stats, &mut errors) {
+            match slots.complete(index, answer, 0, &mut stats, (&mut errors, Taken::None)) {
                 Next::Done(buffer) => {
                     assert_eq!(i + 1, answers.len(), "ended early");
                     return (stats, Some(buffer));
@@ -255,7 +255,8 @@ mod tests {
         let from = Transmit { src_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()), ..to() };
         let (index, _) = slots.start(from, vec![1; 250], 0).unwrap();
         let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Ignored));
-        let next = slots.complete(index, -libc::EINVAL, 0, &mut stats, &mut errors);
+        let told = (&mut errors, Taken::None);
+        let next = slots.complete(index, -libc::EINVAL, 0, &mut stats, told);
         assert!(matches!(next, Next::Done(_)));
         assert_eq!((slots.segments_max(), stats.send_errors), (SEGMENTS_MAX, 1));
         assert_eq!(stats.send_errno_last, libc::EINVAL);
@@ -275,7 +276,8 @@ mod tests {
         let (index, _) = late.start(to(), vec![1; 250], 0).unwrap();
         late.segments_max = 1;
         let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Told));
-        let next = late.complete(index, -libc::ECANCELED, 0, &mut stats, &mut errors);
+        let told = (&mut errors, Taken::None);
+        let next = late.complete(index, -libc::ECANCELED, 0, &mut stats, told);
         assert!(matches!(next, Next::Done(_)));
     }
 
@@ -283,26 +285,30 @@ mod tests {
     fn what_the_kernel_says_of_another_message_costs_this_one_nothing() {
         let (mut stats, mut errors) = (Stats::default(), errors(Unreached::Told));
         let mut slots = SendSlots::new(Family::V4, 1);
-        let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
-        let refused = -libc::ECONNREFUSED;
-        let next = slots.complete(index, refused, 0, &mut stats, &mut errors);
-        assert!(matches!(next, Next::Submit(_)));
-        let next = slots.complete(index, 250, 0, &mut stats, &mut errors);
-        assert!(matches!(next, Next::Done(_)));
-        assert_eq!((stats.sent, stats.sent_bytes, stats.send_again), (1, 250, 1));
-        assert_eq!(errors.hand_out(&mut |_| {}), 0);
-        // Twice the same is about itself, and told.
-        let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
-        let lost = -libc::ENETUNREACH;
-        let next = slots.complete(index, lost, 0, &mut stats, &mut errors);
-        assert!(matches!(next, Next::Submit(_)));
-        let next = slots.complete(index, lost, 0, &mut stats, &mut errors);
-        assert!(matches!(next, Next::Done(_)));
-        let mut told = Vec::new();
-        errors.hand_out(&mut |event| match event {
-            Event::Unreachable { remote, .. } => told.push(remote),
-            _ => unreachable!("nothing else is collected"),
-        });
-        assert_eq!(told, [to().dst]);
+        let mut answer = |answers: &[(i32, Taken)]| {
+            let (index, _) = slots.start(to(), vec![1; 250], 0).unwrap();
+            let done = answers.iter().position(|&(result, taken)| {
+                let told = (&mut errors, taken);
+                matches!(slots.complete(index, result, 0, &mut stats, told), Next::Done(_))
+            });
+            assert_eq!(done, Some(answers.len() - 1), "it ends with the last answer");
+            let mut told = Vec::new();
+            errors.hand_out(&mut |event| match event {
+                Event::Unreachable { remote, .. } => told.push(remote),
+                _ => unreachable!("nothing else is collected"),
+            });
+            (told, stats.sent)
+        };
+        let (refused, lost) = (-libc::ECONNREFUSED, -libc::ENETUNREACH);
+        // However many others refuse meanwhile.
+        let others = (refused, Taken::Some);
+        assert_eq!(answer(&[others, (250, Taken::None)]), (vec![], 1));
+        assert_eq!(answer(&[others, others, others, (250, Taken::None)]), (vec![], 2));
+        // No way is about itself, when nobody's answer was in between.
+        assert_eq!(answer(&[(lost, Taken::None); 2]), (vec![to().dst], 2));
+        assert_eq!(answer(&[others, (lost, Taken::None)]), (vec![to().dst], 2));
+        // A storm of others' answers ends the tries, and is nobody's word about this address.
+        assert_eq!(answer(&[(lost, Taken::Some); 9]), (vec![], 2));
+        assert_eq!(answer(&[(refused, Taken::None); 2]), (vec![], 2));
     }
 }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use pangea_base::Unreachable;
-use pangea_reactor::{DriverChoice, DriverConfig, Steer, Unreached, bind};
+use pangea_reactor::{DriverChoice, DriverConfig, Park, Steer, Transmit, Unreached, bind};
 
 use crate::support::{Node, config, on_both};
 
@@ -13,6 +13,7 @@ on_both!(
     a_closed_port_is_told_whatever_the_families,
     an_address_of_a_family_that_the_socket_lacks_is_told,
     nothing_is_told_to_who_wants_to_hear_nothing,
+    who_listens_is_never_said_to_refuse,
     a_storm_of_refusals_costs_others_no_datagram_and_breaks_no_socket,
     what_waits_for_one_who_only_sends_is_told_too,
 );
@@ -72,6 +73,27 @@ fn nothing_is_told_to_who_wants_to_hear_nothing(choice: DriverChoice) {
     assert_eq!((stats.sent, stats.send_errors, stats.receive_errors), (10, 0, 0));
 }
 
+/// What others refuse is in the way of what is sent in between, several times in a row.
+fn who_listens_is_never_said_to_refuse(choice: DriverChoice) {
+    let (mut node, mut other) = (Node::new(choice), Node::new(choice));
+    let nobody: Vec<SocketAddr> = (0..6).map(|_| closed("127.0.0.1")).collect();
+    for round in 1..=100 {
+        for to in nobody[..3].iter().chain([&other.addr]).chain(&nobody[3..]) {
+            let mut buffer = node.driver.buffer().expect("there are more slots than that");
+            buffer.extend_from_slice(b"anybody there?");
+            let (dst, train) = (*to, Default::default());
+            let transmit = Transmit { dst, src_ip: None, ecn: None, segment: None, train };
+            node.driver.send(transmit, buffer);
+        }
+        node.poll(None, Park::Never);
+        node.idle(Duration::from_millis(1));
+        other.until("the datagram of this round", |other| other.datagrams.len() >= round);
+    }
+    let wrong = node.unreachable.iter().find(|(to, _)| !nobody.contains(to));
+    assert_eq!(wrong, None);
+    assert!(nobody.iter().all(|to| node.unreachable.contains(&(*to, REFUSED))));
+}
+
 fn a_storm_of_refusals_costs_others_no_datagram_and_breaks_no_socket(choice: DriverChoice) {
     let (mut node, mut other) = (Node::new(choice), Node::new(choice));
     let nobody = closed("127.0.0.1");
@@ -79,7 +101,7 @@ fn a_storm_of_refusals_costs_others_no_datagram_and_breaks_no_socket(choice: Dri
         node.send(nobody, b"anybody there?");
         node.send(other.addr, &number.to_le_bytes());
         other.idle(Duration::ZERO);
-        other.poll(None, pangea_reactor::Park::Never);
+        other.poll(None, Park::Never);
     }
     other.until("every datagram", |other| other.datagrams.len() == 300);
     assert!(!node.unreachable.is_empty());

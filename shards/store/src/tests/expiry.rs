@@ -86,7 +86,7 @@ fn a_doubted_clock_ends_nothing_and_what_it_ended_comes_back_when_it_was_wrong()
     assert!(rig.store.shard(&mine(key(1, 0))).is_none());
     rig.store.expire(Clock::Doubted(far));
     assert!(rig.store.shard(&mine(key(1, 0))).is_none(), "while in doubt nothing changes");
-    let ask = MakeRoom { bytes: 1, of: None, spare: vec![], token: 7 };
+    let ask = MakeRoom { bytes: 1, of: None, orphans: vec![], token: 7 };
     rig.store.make_room(ask);
     rig.settle();
     assert!(rig.said().iter().any(|e| matches!(e, Event::RoomMade { token: 7, bytes: 0 })));
@@ -185,7 +185,7 @@ fn room_is_made_of_what_is_over_the_oldest_end_first() {
     let other = ShardMeta { owner: owner(4), ..until(2) };
     rig.put_of(key(2, 0), other, &[1; 5000]).unwrap();
     rig.put_blob_of(owner(4), root(2), &[2; 100]).unwrap();
-    let ask = |bytes, of| MakeRoom { bytes, of, spare: vec![], token: 3 };
+    let ask = |bytes, of| MakeRoom { bytes, of, orphans: vec![], token: 3 };
     assert_eq!(room_made(&mut rig, ask(1, None)), 0, "nothing is over");
     let day = Clock::Believed(UnixTime(5 * DAYS / 2));
     rig.store.expire(day);
@@ -213,8 +213,10 @@ fn an_owners_orphans_make_room_for_its_next_put_but_for_those_that_are_being_put
     }
     put_root(&mut rig, 4);
     rig.put_of(key(5, 0), ShardMeta { owner: owner(9), ..until(100) }, &[1; 5000]).unwrap();
-    let ask =
-        |bytes| MakeRoom { bytes, of: Some(owner(1)), spare: vec![Locator([1; 32])], token: 8 };
+    let orphans = rig.store.leftovers(&owner(1), &[Locator([1; 32])], 10);
+    assert_eq!(orphans, [Locator([3; 32]), Locator([2; 32])]);
+    assert_eq!(rig.store.leftovers(&owner(1), &[], 1), [Locator([3; 32])], "the oldest first");
+    let ask = |bytes| MakeRoom { bytes, of: Some(owner(1)), orphans: orphans.clone(), token: 8 };
     let held = |rig: &Rig| -> Vec<u8> {
         let held = |object: &u8| rig.store.shards_of(Locator([*object; 32])).count() == 1;
         (1..=5).filter(held).collect()
@@ -234,7 +236,7 @@ fn who_waits_for_room_is_answered_also_when_the_journal_fails() {
         use pangea_base::file::{FileFault, FileOp};
         matches!(op, FileOp::Write { .. }).then_some(FileFault::Denied)
     });
-    let ask = MakeRoom { bytes: 1, of: Some(owner(1)), spare: vec![], token: 4 };
+    let ask = MakeRoom { bytes: 1, of: Some(owner(1)), orphans: vec![Locator([1; 32])], token: 4 };
     rig.said();
     rig.store.make_room(ask);
     rig.settle();
@@ -276,4 +278,33 @@ fn the_time_that_was_believed_is_found_again() {
     rig.settle();
     let rig = Rig::open(Disk::with_image(rig.killed(), 1), config(0, 1));
     assert_eq!(rig.recovered().believed, Some(UnixTime(9)));
+}
+
+#[test]
+fn a_core_among_several_lets_nothing_go_before_the_others_were_asked() {
+    let several = StoreConfig { cores: 2, ..config(0, 1) };
+    let mut rig = Rig::open(Disk::new(1), several);
+    rig.store.expire(believed(1));
+    // Shards whose manifest may be with another core, and a manifest whose shards may be.
+    rig.put_of(key(1, 0), until(100), &[1; 5000]).unwrap();
+    rig.put_of(key(2, 0), until(2), &[1; 5000]).unwrap();
+    put_root(&mut rig, 3);
+    rig.store.expire(believed(4));
+    rig.settle();
+    let lacks =
+        |object: u8, lacks| Stray { owner: owner(1), locator: Locator([object; 32]), lacks };
+    let strays = [lacks(1, Lacks::Root), lacks(3, Lacks::Shards)];
+    assert_eq!(rig.store.strays(), strays, "what was over for a day is gone all the same");
+    assert!(rig.store.shard(&mine(key(2, 0))).is_none());
+    assert!(rig.store.shard(&mine(key(1, 0))).is_some());
+    assert_eq!(rig.store.strays(), [], "told once in a round");
+    // Another core would let go of the rest of these.
+    assert!(rig.store.keeps(&lacks(1, Lacks::Shards)) && rig.store.keeps(&lacks(3, Lacks::Root)));
+    assert!(!rig.store.keeps(&lacks(1, Lacks::Root)) && !rig.store.keeps(&lacks(9, Lacks::Root)));
+    // The manifest of one came meanwhile.
+    put_root(&mut rig, 1);
+    strays.iter().for_each(|stray| rig.store.let_go(stray));
+    rig.settle();
+    assert!(rig.store.shard(&mine(key(1, 0))).is_some());
+    assert!(rig.store.blobs_of(Locator([3; 32])).next().is_none());
 }

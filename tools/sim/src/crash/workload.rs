@@ -388,7 +388,9 @@ impl Life {
     fn make_room(&mut self) -> Result<(), String> {
         let of = (self.random.below(2) == 0).then(|| self.owner());
         let (bytes, token) = (1 + self.random.below(20_000), self.rig.token());
-        let ask = MakeRoom { bytes, of, spare: vec![LOCATORS[1]], token };
+        let left = |owner: PeerId| self.rig.store.leftovers(&owner, &[LOCATORS[1]], 64);
+        let orphans = of.map(left).unwrap_or_default();
+        let ask = MakeRoom { bytes, of, orphans, token };
         self.letting_go(|rig| rig.store.make_room(ask))
     }
 
