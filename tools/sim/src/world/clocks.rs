@@ -88,30 +88,28 @@ impl World {
         if self.weather.clocks == Clocks::Right {
             return;
         }
-        // In the night a first start with a wrong clock, which nothing tells from a right one, would
-        // come out, and with it leases that ended too early by the holder's own mistake.
-        let holders_too = self.weather.clocks == Clocks::Wrong;
-        for place in 0..self.machines.len() {
-            let is_origin = place >= self.weather.holders;
-            if (is_origin || holders_too) && self.chance.below(2) == 0 {
-                let wrong = wrong_by(&mut self.chance);
-                self.machines[place].clock.set_wrong(wrong);
+        // A holder that begins with a wrong clock cannot tell it from a right one. Once it is set right,
+        // leases have ended too early by the holder's own mistake.
+        for place in self.weather.holders..self.machines.len() {
+            if self.chance.below(2) == 0 {
+                self.set_wrong(place);
             }
         }
     }
 
-    /// Whether a holder may begin with a wrong clock, which nothing tells from a right one. In a night
-    /// it would be set right and believed, and leases would end too early by the holder's own mistake.
-    fn first_starts_may_be_wrong(&self) -> bool {
-        self.weather.clocks == Clocks::Wrong
+    fn set_wrong(&mut self, place: Place) {
+        let wrong = wrong_by(&mut self.chance);
+        self.machines[place].clock.set_wrong(wrong);
+        self.log.say(self.now, &format!("{} is {wrong} s off", self.machines[place].name));
     }
 
     /// The wall clock of a machine whose process is about to start may be another.
     pub(super) fn set_clock_at_start(&mut self, place: Place) {
         let is_wrong = self.weather.clocks != Clocks::Right && !self.is_calm;
-        if is_wrong && self.chance.below(3) == 0 {
-            let wrong = wrong_by(&mut self.chance);
-            self.machines[place].clock.set_wrong(wrong);
+        // The same is true of one that was killed before it had judged its first.
+        let is_judged = self.machines[place].watch.status != ClockStatus::Starting;
+        if is_wrong && (is_judged || place >= self.weather.holders) && self.chance.below(3) == 0 {
+            self.set_wrong(place);
         }
     }
 
@@ -123,7 +121,7 @@ impl World {
         };
         let is_holder = place < self.weather.holders;
         let is_judged = self.machines[place].watch.status != ClockStatus::Starting;
-        if is_holder && !is_judged && !self.first_starts_may_be_wrong() {
+        if is_holder && !is_judged {
             return;
         }
         self.machines[place].clock.set_wrong(wrong);

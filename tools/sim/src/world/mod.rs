@@ -396,7 +396,10 @@ impl World {
         while let Some(report) = process.report() {
             match report {
                 Report::StoreFailed(why) => failed = Some(why),
-                Report::Clock(status) => machine.watch.said(status, machine.clock.off()),
+                Report::Clock(status) => {
+                    machine.watch.said(status, machine.clock.off());
+                    self.log.say(self.now, &format!("{}: clock {status:?}", machine.name));
+                }
                 Report::Ready { shards, bytes } => {
                     let what = format!("{} opens {shards} shards, {bytes} B", machine.name);
                     self.log.say(self.now, &what);
