@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use pangea_base::{PeerId, UnixTime};
 
 use crate::format::Put;
-use crate::index::{BlobFound, Cursor, Found, disk_bytes};
+use crate::index::{BlobFound, Cursor, Found, Rootless, disk_bytes};
 use crate::journal::{Deletion, Item};
 use crate::limits::{DELETES_MAX, EXPIRE_STEP_MAX, ORPHAN_SECONDS, OVER_SECONDS};
 use crate::store::Store;
 use crate::types::{Clock, DeleteRefused, Event, Expired, Key, MakeRoom, Why};
+
+/// Keys of one object that are looked at together.
+const KEYS_AT_ONCE: usize = 64;
 
 /// What time decides, and where it stands.
 #[derive(Default)]
@@ -177,18 +180,30 @@ impl Store {
     }
 
     fn make_room_of_orphans(&mut self, owner: &PeerId, ask: &MakeRoom, begun: &mut Begun) {
-        let spared = |locator| ask.spare.contains(&locator);
-        let all = self.index.rootless(owner).filter(|(_, locator)| !spared(*locator));
-        let objects: Vec<u32> = all.take(EXPIRE_STEP_MAX).map(|(object, _)| object).collect();
-        for object in objects {
-            if begun.enough() {
-                return;
+        let mut last = None;
+        while !begun.enough()
+            && let Some(next) = self.index.rootless_after(owner, last)
+        {
+            last = Some(next);
+            begun.looked_at += 1;
+            if !ask.spare.contains(&self.index.locator_of(next)) {
+                self.make_room_of_object(next, begun);
             }
-            for key in self.index.keys_of(object, EXPIRE_STEP_MAX) {
+        }
+    }
+
+    fn make_room_of_object(&mut self, object: Rootless, begun: &mut Begun) {
+        loop {
+            let before = begun.count;
+            for key in self.index.keys_of(object, KEYS_AT_ONCE) {
                 if begun.enough() {
                     return;
                 }
                 self.make_room_of(key, begun);
+            }
+            // Nothing is left of it, or nothing that may go.
+            if begun.count == before {
+                return;
             }
         }
     }

@@ -16,6 +16,7 @@ mod objects;
 mod owners;
 mod slots;
 
+pub(crate) use objects::Rootless;
 use objects::{Object, Objects, Part};
 use owners::Owners;
 use slots::Slots;
@@ -451,15 +452,22 @@ impl Index {
         Key::Shard(self.owned_shard(place))
     }
 
-    /// The objects of an owner that have no manifest root, the oldest first.
-    pub(crate) fn rootless(&self, owner: &PeerId) -> impl Iterator<Item = (u32, Locator)> + '_ {
-        let number = self.owners.number(owner);
-        let all = number.into_iter().flat_map(|number| self.objects.rootless(number));
-        all.map(|object| (object, self.objects.get(object).locator))
+    /// The next of an owner's objects that have no manifest root, the oldest first.
+    pub(crate) fn rootless_after(
+        &self,
+        owner: &PeerId,
+        last: Option<Rootless>,
+    ) -> Option<Rootless> {
+        self.objects.rootless_after(self.owners.number(owner)?, last)
     }
 
-    /// Up to `count` keys of what an object consists of, shards first.
-    pub(crate) fn keys_of(&self, object: u32, count: usize) -> Vec<Key> {
+    pub(crate) fn locator_of(&self, object: Rootless) -> Locator {
+        self.objects.get(object.object).locator
+    }
+
+    /// Up to `count` keys of what is held of such an object, shards first.
+    pub(crate) fn keys_of(&self, object: Rootless, count: usize) -> Vec<Key> {
+        let object = object.object;
         let first = ShardPlace { object, chunk: 0, index: 0 };
         let last = ShardPlace { object, chunk: u32::MAX, index: u8::MAX };
         let shards = self.shards.range(first..=last).map(|(place, _)| self.key_of(place));

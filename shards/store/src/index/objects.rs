@@ -1,6 +1,7 @@
 //! Which owner has something of which object: what tells orphans, and what a blob lives as long as.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use pangea_base::{Locator, UnixTime};
 
@@ -32,6 +33,13 @@ impl Object {
     pub(crate) fn has_root(&self) -> bool {
         self.roots > 0
     }
+}
+
+/// An object without a manifest root, in the list of its owner's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rootless {
+    since: u32,
+    pub object: u32,
 }
 
 /// One more, or one fewer.
@@ -115,10 +123,15 @@ impl Objects {
         all.map(|(_, number)| (*number, self.objects.get(*number)))
     }
 
-    /// The objects of an owner that have no manifest root, the oldest first.
-    pub(crate) fn rootless(&self, owner: u32) -> impl Iterator<Item = u32> + '_ {
-        let all = self.rootless.range((owner, 0, 0)..=(owner, u32::MAX, u32::MAX));
-        all.map(|(_, _, number)| *number)
+    /// The next of an owner's objects that have no manifest root, the oldest first.
+    pub(crate) fn rootless_after(&self, owner: u32, last: Option<Rootless>) -> Option<Rootless> {
+        let from = match last {
+            None => Bound::Included((owner, 0, 0)),
+            Some(Rootless { since, object }) => Bound::Excluded((owner, since, object)),
+        };
+        let next = self.rootless.range((from, Bound::Unbounded)).next();
+        let (_, since, object) = next.filter(|(of, ..)| *of == owner)?;
+        Some(Rootless { since: *since, object: *object })
     }
 }
 

@@ -76,7 +76,14 @@ fn objects_without_a_root_are_listed_by_owner_and_age() {
     index.insert(0, &stored(put(2, 1, 0, vec![]), 40));
     index.insert(0, &stored(put(2, 2, 0, vec![]), 10));
     let list = |index: &Index| -> Vec<u8> {
-        index.rootless(&PeerId([1; 32])).map(|(_, locator)| locator.0[0]).collect()
+        let owner = PeerId([1; 32]);
+        let mut next = index.rootless_after(&owner, None);
+        let all = std::iter::from_fn(|| {
+            let now = next?;
+            next = index.rootless_after(&owner, Some(now));
+            Some(index.locator_of(now).0[0])
+        });
+        all.collect()
     };
     assert_eq!(list(&index), [1, 0, 2]);
     index.insert(0, &stored(put(5, 1, 0, vec![]), 5));
@@ -89,7 +96,7 @@ fn objects_without_a_root_are_listed_by_owner_and_age() {
     assert_eq!(list(&index), [2, 0]);
     index.remove(&root.key);
     assert_eq!(list(&index), [2, 1, 0]);
-    let (object, _) = index.rootless(&PeerId([1; 32])).next().unwrap();
+    let object = index.rootless_after(&PeerId([1; 32]), None).unwrap();
     assert_eq!(index.keys_of(object, 9).len(), 2);
     assert_eq!(index.keys_of(object, 1).len(), 1);
 }
