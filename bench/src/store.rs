@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use pangea_base::file::{FileDone, FileRequest};
 use pangea_base::{
-    ChunkNumber, Code, CoreId, Entropy, GROUP_BYTES, Locator, Page, PagePool, PeerId, ShardIndex,
-    ShardKey, UnixTime,
+    ChunkNumber, Code, CoreId, Entropy, GROUP_BYTES, Locator, Page, PagePool, PeerId, Prefix,
+    ShardIndex, ShardKey, UnixTime,
 };
 use pangea_reactor::{
     Driver, DriverChoice, DriverConfig, Event as Happened, Park, Steer, bind, uring_available,
 };
-use pangea_store::{AppendRefused, Event, Output, ShardMeta, Store, StoreConfig, WriteId};
+use pangea_store::{
+    AppendRefused, Event, Output, OwnedShard, ShardMeta, Store, StoreConfig, WriteId,
+};
 
 use crate::Options;
 use crate::table::{Table, stats};
@@ -263,7 +265,7 @@ impl Node {
         let mut driver = Driver::open(&config, socket).map_err(|error| error.to_string())?;
         let pages = PagePool::new(64 << 10, PAGES);
         driver.register(&pages);
-        let config = StoreConfig::new(CoreId(0), 1, CAPACITY, UnixTime(0));
+        let config = StoreConfig::new(CoreId(0), 1, OWNER, CAPACITY, UnixTime(0));
         let store = Store::new(config, pages);
         let mut node = Node { driver, store, waiting: VecDeque::new(), events: VecDeque::new() };
         loop {
@@ -397,7 +399,8 @@ impl Node {
             while under_way < READS_AT_ONCE
                 && let Some((number, at)) = pages.next()
             {
-                self.store.read(&key(number), at, 0).map_err(|refused| refused.to_string())?;
+                let shard = OwnedShard { key: key(number), owner: OWNER };
+                self.store.read(&shard, at, 0).map_err(|refused| refused.to_string())?;
                 under_way += 1;
             }
             if under_way == 0 {
@@ -414,15 +417,19 @@ impl Node {
     }
 }
 
+/// Whose store it is, and whose shards.
+const OWNER: PeerId = PeerId([1; 32]);
+
 fn key(number: u32) -> ShardKey {
     ShardKey { locator: Locator([3; 32]), chunk: ChunkNumber(number), index: ShardIndex(0) }
 }
 
 fn meta(length: usize) -> ShardMeta {
     ShardMeta {
-        owner: PeerId([1; 32]),
+        owner: OWNER,
+        prefix: Prefix(None),
         code: Code::new(10, 4).expect("a code"),
-        lease: UnixTime(u64::MAX),
+        until: UnixTime(u64::MAX),
         length_max: length as u64,
     }
 }

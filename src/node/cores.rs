@@ -316,7 +316,10 @@ impl Blueprint {
             driver.register(&pages);
         }
         let store = self.data_dir.as_ref().map(|_| {
-            let config = StoreConfig::new(core, self.count, self.capacity_bytes, wall());
+            let config = {
+                let node = self.identity.peer();
+                StoreConfig::new(core, self.count, node, self.capacity_bytes, wall())
+            };
             Store::new(config, pages)
         });
         let gso = usize::from(driver.caps().max_gso_segments);

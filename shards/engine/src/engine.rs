@@ -588,13 +588,15 @@ impl Engine {
                     tracing::warn!("the store was damaged: {found:?}");
                 }
                 let report = Report::Ready { shards: found.shards, bytes: found.bytes };
-                let question = LedgerQuestion::Recovered(found.owners);
+                let question = LedgerQuestion::Recovered(
+                    found.owners.iter().map(|(owner, _, bytes)| (*owner, *bytes)).collect(),
+                );
                 shared.send(CoreId(0), Message::Ledger(0, question));
                 shared.report(report);
             }
             StoreEvent::Failed(failed) => shared.report(Report::StoreFailed(failed.to_string())),
             StoreEvent::Appendable { id } => self.serve.write_event(shared, id, None),
-            StoreEvent::Stored { id, root, length } => {
+            StoreEvent::Stored { id, root, length, .. } => {
                 self.shards += 1;
                 self.serve.write_event(shared, id, Some(Ok((root, length))));
             }
@@ -612,11 +614,12 @@ impl Engine {
             StoreEvent::ReadFailed { token, fault } => {
                 self.holding(token, HoldingAnswer::Failed(fault.to_string()));
             }
-            StoreEvent::BlobStored { token } => self.holding(token, blob_written(Ok(()))),
+            StoreEvent::BlobStored { token, .. } => self.holding(token, blob_written(Ok(()))),
             StoreEvent::BlobFailed { token, fault } => {
                 self.holding(token, blob_written(Err(fault.to_string())));
             }
-            StoreEvent::Deleted { owner, bytes, .. } => {
+            StoreEvent::Deleted { key, bytes, .. } => {
+                let owner = key.owner();
                 self.shards = self.shards.saturating_sub(1);
                 let question = LedgerQuestion::Deleted { owner, bytes };
                 shared.send(CoreId(0), Message::Ledger(0, question));
@@ -628,6 +631,7 @@ impl Engine {
                 tracing::error!("the store takes no more writes: {reason}");
                 shared.report(Report::StoreFailed(reason));
             }
+            StoreEvent::RoomMade { .. } | StoreEvent::Believed { .. } => {}
             StoreEvent::Closed => self.closed(),
         }
     }
@@ -680,7 +684,7 @@ impl Engine {
     fn expire(&mut self) {
         self.next_expire = self.shared.now + EXPIRE_EVERY;
         if let Some(store) = &mut self.shared.store {
-            store.expire(self.shared.wall);
+            store.expire(pangea_store::Clock::Believed(self.shared.wall));
         }
     }
 

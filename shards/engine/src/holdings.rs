@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, Locator};
+use pangea_base::{CoreId, Hash, Locator};
 use pangea_store::{BlobKind, ReadRefused, Store};
 use pangea_trace::TraceContext;
 use pangea_wire::ShardHeld;
@@ -119,23 +119,32 @@ fn read(store: Option<&mut Store>, question: HoldingQuestion, ticket: u64) -> Re
     let Some(store) = store else { return Reading::Now(HoldingAnswer::NotHere) };
     let begun = match question {
         HoldingQuestion::Shard(key) => {
-            let answer = store.shard(&key).map_or(HoldingAnswer::NotHere, HoldingAnswer::Shard);
+            let info = any(store, key).and_then(|shard| store.shard(&shard));
+            let answer = info.map_or(HoldingAnswer::NotHere, HoldingAnswer::Shard);
             return Reading::Now(answer);
         }
         HoldingQuestion::Shards(locator) => {
             return Reading::Now(HoldingAnswer::Shards(shards_of(store, locator)));
         }
-        HoldingQuestion::Table(key) => store.table(&key, ticket),
-        HoldingQuestion::Page(key, offset) => store.read(&key, offset, ticket),
+        HoldingQuestion::Table(key) => match any(store, key) {
+            Some(shard) => store.table(&shard, ticket),
+            None => Err(ReadRefused::NotHeld),
+        },
+        HoldingQuestion::Page(key, offset) => match any(store, key) {
+            Some(shard) => store.read(&shard, offset, ticket),
+            None => Err(ReadRefused::NotHeld),
+        },
         HoldingQuestion::Manifest(locator, id) => {
-            match store.blob(BlobKind::ManifestRoot, locator, Some(id), ticket) {
+            match store.blob(BlobKind::ManifestRoot, locator, id, ticket) {
                 Err(ReadRefused::NotHeld) => {
-                    store.blob(BlobKind::ManifestPage, locator, Some(id), ticket)
+                    store.blob(BlobKind::ManifestPage, locator, id, ticket)
                 }
                 begun => begun,
             }
         }
-        HoldingQuestion::Blob(kind, locator, id) => store.blob(kind, locator, id, ticket),
+        HoldingQuestion::Blob(kind, locator, id) => {
+            store.blob(kind, locator, id.unwrap_or(Hash([0; 32])), ticket)
+        }
     };
     match begun {
         Ok(()) => Reading::UnderWay,
@@ -147,13 +156,18 @@ fn read(store: Option<&mut Store>, question: HoldingQuestion, ticket: u64) -> Re
     }
 }
 
+fn any(store: &Store, key: pangea_base::ShardKey) -> Option<pangea_store::OwnedShard> {
+    let mut all = store.shards_of(key.locator);
+    all.find(|(shard, _)| shard.key == key).map(|(shard, _)| shard)
+}
+
 fn shards_of(store: &Store, locator: Locator) -> Vec<ShardHeld> {
-    let held = |(key, info): (pangea_base::ShardKey, pangea_store::ShardInfo)| ShardHeld {
-        chunk: key.chunk,
-        index: key.index,
+    let held = |(shard, info): (pangea_store::OwnedShard, pangea_store::ShardInfo)| ShardHeld {
+        chunk: shard.key.chunk,
+        index: shard.key.index,
         length: info.length,
         root: info.root,
-        lease: info.lease,
+        lease: info.until,
     };
     store.shards_of(locator).map(held).collect()
 }

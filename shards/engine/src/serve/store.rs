@@ -67,11 +67,11 @@ impl OrphanShard {
     /// It is on disk (or not): it is paid for, and goes if it isn't what its origin meant.
     pub(super) fn written(&self, shared: &mut Shared, stored: Option<&(Hash, u64)>) {
         let Some(&(root, length)) = stored else { return self.bill.settle(shared, 0) };
-        self.bill.settle(shared, on_disk(shared, Key::Shard(self.key)));
+        self.bill.settle(shared, on_disk(shared, Key::shard(self.bill.owner, self.key)));
         if self.trailer != Some(StoreTrailer { root, length })
             && let Some(store) = &mut shared.store
         {
-            let _ = store.delete(Key::Shard(self.key));
+            let _ = store.delete(Key::shard(self.bill.owner, self.key));
         }
     }
 }
@@ -218,7 +218,7 @@ impl Serve {
     /// The disk is done with a page whose request is gone.
     pub(super) fn orphan_blob_written(&mut self, shared: &mut Shared, delivery: Delivery) {
         if let Some((key, bill)) = self.orphan_blobs.remove(&delivery.ticket) {
-            bill.settle(shared, on_disk(shared, Key::Blob(key)));
+            bill.settle(shared, on_disk(shared, Key::blob(bill.owner, key)));
         }
     }
 
@@ -342,7 +342,8 @@ impl Serve {
         let meta = ShardMeta {
             owner: request.peer,
             code: writing.header.code,
-            lease: writing.header.lease,
+            prefix: pangea_base::Prefix::of(request.from),
+            until: writing.header.lease,
             length_max: writing.header.length_max,
         };
         match store.begin(writing.header.key, meta) {
@@ -351,9 +352,8 @@ impl Serve {
                 self.by_write.insert(write, id);
                 Next::Again
             }
-            Err(StoreRefused::AlreadyHeld { root, length }) => {
+            Err(StoreRefused::AlreadyHeld { root, length, until: lease, .. }) => {
                 // The same shard once more (its receipt was lost, say) is answered like the first.
-                let lease = store.shard(&writing.header.key).map_or(UnixTime(0), |i| i.lease);
                 writing.held = Some(Held { root, length, lease });
                 Next::Again
             }
@@ -410,7 +410,7 @@ impl Serve {
         let trailer = writing.trailer;
         match writing.stored.take() {
             Some(Ok((root, length))) if trailer == Some(StoreTrailer { root, length }) => {
-                let kept = on_disk(shared, Key::Shard(key));
+                let kept = on_disk(shared, Key::shard(request.peer, key));
                 writing.admission.settle(shared, request.peer, request.from, kept);
                 trace_event!(
                     shared.tracer,
@@ -425,10 +425,10 @@ impl Serve {
             Some(Ok(_)) => {
                 // What arrived is not what the origin meant: it must not stay. It is paid for until
                 // its deletion is durable and gives everything back.
-                let kept = on_disk(shared, Key::Shard(key));
+                let kept = on_disk(shared, Key::shard(request.peer, key));
                 writing.admission.settle(shared, request.peer, request.from, kept);
                 if let Some(store) = &mut shared.store {
-                    let _ = store.delete(Key::Shard(key));
+                    let _ = store.delete(Key::shard(request.peer, key));
                 }
                 self.refuse_shard(shared, id, StoreRefusal::RootMismatch)
             }
@@ -451,7 +451,11 @@ impl Serve {
         }
         match writing.written.take() {
             Some(Ok(())) => {
-                let kept = if writing.held { 0 } else { on_disk(shared, Key::Blob(writing.key)) };
+                let kept = if writing.held {
+                    0
+                } else {
+                    on_disk(shared, Key::blob(request.peer, writing.key))
+                };
                 writing.admission.settle(shared, request.peer, request.from, kept);
                 request.answer(&StoreResponse::BlobStored);
                 return Next::Again;
@@ -482,9 +486,15 @@ impl Serve {
             writing.abandon(shared, request.peer, request.from);
             return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
-        writing.held = store.disk_bytes(&Key::Blob(writing.key)).is_some();
+        writing.held = store.disk_bytes(&Key::blob(request.peer, writing.key)).is_some();
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
-        match store.put_blob(writing.key, request.peer, bytes, ticket) {
+        match store.put_blob(
+            writing.key,
+            request.peer,
+            pangea_base::Prefix::of(request.from),
+            bytes,
+            ticket,
+        ) {
             Ok(()) => {
                 writing.submitted = Some(ticket);
                 Next::Wait
@@ -558,10 +568,9 @@ fn refusal(refused: &StoreRefused) -> StoreRefusal {
         | StoreRefused::BeingDeleted
         | StoreRefused::TooManyWrites { .. } => StoreRefusal::Busy,
         StoreRefused::TooLong { limit } => StoreRefusal::TooLong { limit: *limit },
-        StoreRefused::Full { .. } | StoreRefused::TooMany { .. } => StoreRefusal::Full,
+        StoreRefused::TooManyHeld { .. } => StoreRefusal::Full,
         // Still opening what is on disk: soon it is otherwise.
         StoreRefused::NotReady => StoreRefusal::Busy,
-        StoreRefused::NoPartition => StoreRefusal::NotAccepting,
         StoreRefused::Poisoned => StoreRefusal::Internal,
     }
 }

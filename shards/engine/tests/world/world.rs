@@ -108,7 +108,8 @@ impl World {
         capacity: Option<u64>,
     ) -> Core {
         let store = capacity.map(|bytes| {
-            let config = StoreConfig::new(CoreId(core), cores, bytes, UnixTime(WALL));
+            let config =
+                StoreConfig::new(CoreId(core), cores, identity.peer(), bytes, UnixTime(WALL));
             let config = StoreConfig { extent_bytes: 1 << 20, ..config };
             Store::new(config, PagePool::new(64 << 10, 128))
         });

@@ -125,7 +125,7 @@ impl Machine {
                 extent_bytes: self.setup.extent_bytes,
                 journal_bytes: self.setup.journal_bytes,
                 journal_step_bytes: self.setup.journal_bytes,
-                ..StoreConfig::new(core, cores, bytes, wall)
+                ..StoreConfig::new(core, cores, self.identity.peer(), bytes, wall)
             };
             Store::new(config, store_pages.clone())
         });

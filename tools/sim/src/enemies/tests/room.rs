@@ -315,7 +315,7 @@ fn node(number: u8, chance: &mut Entropy, now: Instant) -> Node {
     let identity = Arc::new(identity(number));
     let peer = identity.peer();
     let store = (number > 0).then(|| {
-        let config = StoreConfig::new(CoreId(0), 1, CAPACITY, UnixTime(WALL));
+        let config = StoreConfig::new(CoreId(0), 1, peer, CAPACITY, UnixTime(WALL));
         Store::new(StoreConfig { extent_bytes: 1 << 20, ..config }, PagePool::new(64 << 10, 128))
     });
     let mut transport = pangea_transport::testing::config(0);
