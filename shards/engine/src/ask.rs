@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pangea_base::{ChunkNumber, Hash, PeerAddr, PeerId, ShardIndex, UnixTime};
 use pangea_trace::{Outcome, SpanKind, TraceContext};
-use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
+use pangea_transport::{ConnId, ReadFailed, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
-    AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
+    AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader, PeerSent,
     PlacementHeader, Protocol, RouteRequest, RouteResponse, ShardHeld, StoreRequest, StoreResponse,
     clock_difference, limits::PAGE_BYTES_MAX,
 };
@@ -143,6 +143,9 @@ impl AskJob {
                     let what = "it ended the stream without an answer".to_owned();
                     self.fail(AskFailed::Misbehaved(what));
                 }
+                Err(ReadFailed::Reset(request::MISBEHAVED)) if self.reader.buffered() == 0 => {
+                    self.fail(AskFailed::OtherVersion(NOT_UNDERSTOOD.to_owned()));
+                }
                 Err(failed) => self.fail(AskFailed::Unreachable(failed.to_string())),
             }
         }
@@ -233,7 +236,7 @@ impl AskJob {
             (_, Some(blob)) => match blob.next(&mut self.reader) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => Ok(Some(whole(self.placement, bytes))),
-                Err(sent) => Err(AskFailed::Misbehaved(sent.to_string())),
+                Err(sent) => Err(misbehaved(sent)),
             },
             (Ask::Routes { .. }, None) => self.routes(shared),
             (Ask::Release(_), None) => {
@@ -351,8 +354,15 @@ fn whole(placement: Option<(PeerId, bool)>, bytes: Bytes) -> Answer {
     }
 }
 
-fn misbehaved(sent: pangea_wire::PeerSent) -> AskFailed {
-    AskFailed::Misbehaved(sent.to_string())
+/// What a program of version 1 does with whatever it does not know.
+const NOT_UNDERSTOOD: &str =
+    "it did not understand the request: it may run an older version of this program";
+
+fn misbehaved(sent: PeerSent) -> AskFailed {
+    match sent {
+        PeerSent::OtherVersion { .. } => AskFailed::OtherVersion(sent.to_string()),
+        _ => AskFailed::Misbehaved(sent.to_string()),
+    }
 }
 
 fn another_question() -> AskFailed {

@@ -50,6 +50,8 @@ pub const TOLD_MAX: usize = 64;
 // A step that is believed is shorter than the time that is steady; and a word on the time is older
 // than no step that ended a doubt.
 const _: () = assert!(STEP_SECONDS <= STEADY.as_secs());
+// A step that is too short to be doubted frees nothing: what is over is kept for longer.
+const _: () = assert!(STEP_SECONDS <= pangea_store::limits::OVER_SECONDS);
 const _: () = assert!(AGREE_SECONDS < PEERS_FRESH.as_secs());
 const _: () = assert!(PEERS_FRESH.as_secs() < STEADY.as_secs());
 const _: () = assert!(WRITE_EVERY.as_secs() < STEP_SECONDS);

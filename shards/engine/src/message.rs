@@ -285,6 +285,9 @@ pub enum AskFailed {
     /// The peer answered nonsense.
     #[error("it misbehaved: {0}")]
     Misbehaved(String),
+    /// The peer speaks another version of the protocol.
+    #[error("{0}")]
+    OtherVersion(String),
     /// No answer in time.
     #[error("it did not answer in time")]
     TimedOut,

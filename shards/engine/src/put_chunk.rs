@@ -15,8 +15,9 @@ use pangea_trace::{
 };
 use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
-    AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
-    ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, shard_bytes, unit_header,
+    AuthChallenge, ChunkEntry, ChunkParts, FrameReader, PeerSent, Protocol, Receipt,
+    ReceiptExpected, ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END,
+    shard_bytes, unit_header,
 };
 
 use crate::limits::{
@@ -465,6 +466,9 @@ impl PutJob {
         let response = match target.answer.message::<StoreResponse>() {
             Ok(None) => return,
             Ok(Some(response)) => response,
+            Err(sent @ PeerSent::OtherVersion { .. }) => {
+                return self.fail(shared, index, sent.to_string());
+            }
             Err(sent) => return self.fail(shared, index, format!("it misbehaved: {sent}")),
         };
         match response {
