@@ -5,7 +5,6 @@
 
 mod common;
 #[path = "common/hard.rs"]
-#[allow(dead_code)]
 mod hard;
 
 use std::fs;

@@ -211,27 +211,7 @@ fn show(
             Err(failure) => file_failed = Some(failure),
         }
     }
-    let (k, m) = (report.code.k(), report.code.m());
-    let state = match report.state {
-        PutState::Complete => "complete",
-        PutState::Degraded => "degraded",
-    };
-    let spent = report.elapsed;
-    screen.remark(&format!(
-        "stored {} in {} ({}) as {k} + {m} shards at {}: {state}, {}, until {}",
-        units::bytes(report.bytes),
-        units::time(spent),
-        units::rate(report.bytes, spent),
-        plural(report.holders.len(), "holder"),
-        survives(report.survives_losses),
-        units::date(report.lease_until),
-    ));
-    for (peer, clock) in &report.clocks {
-        screen.warn(&format!("holder {peer}: {clock}; it counts the lease by its own"));
-    }
-    if report.survives_losses == 0 {
-        screen.warn("it survives no loss: if one holder goes, so does the object; name more peers");
-    }
+    remarks(report, screen);
     if let Some(path) = file {
         screen.remark(&format!("the link is in {}", path.display()));
     }
@@ -239,12 +219,12 @@ fn show(
     let mut json = json!({
         "link": link.as_str(),
         "bytes": report.bytes,
-        "state": state,
-        "k": k,
-        "m": m,
+        "state": state(report),
+        "k": report.code.k(),
+        "m": report.code.m(),
         "holders": holders,
         "survives_losses": report.survives_losses,
-        "seconds": seconds(spent),
+        "seconds": seconds(report.elapsed),
         "troubles": troubles_json(&report.troubles),
         "lease_until": report.lease_until.0,
         "clocks": clocks_json(&report.clocks),
@@ -267,6 +247,35 @@ fn show(
         PutState::Complete => 0,
         PutState::Degraded => DEGRADED,
     })
+}
+
+/// What there is to say of it to a person, but for the link.
+fn remarks(report: &PutReport, screen: &mut Screen) {
+    let (k, m) = (report.code.k(), report.code.m());
+    let spent = report.elapsed;
+    screen.remark(&format!(
+        "stored {} in {} ({}) as {k} + {m} shards at {}: {}, {}, until {}",
+        units::bytes(report.bytes),
+        units::time(spent),
+        units::rate(report.bytes, spent),
+        plural(report.holders.len(), "holder"),
+        state(report),
+        survives(report.survives_losses),
+        units::date(report.lease_until),
+    ));
+    for (peer, clock) in &report.clocks {
+        screen.warn(&format!("holder {peer}: {clock}; it counts the lease by its own"));
+    }
+    if report.survives_losses == 0 {
+        screen.warn("it survives no loss: if one holder goes, so does the object; name more peers");
+    }
+}
+
+fn state(report: &PutReport) -> &'static str {
+    match report.state {
+        PutState::Complete => "complete",
+        PutState::Degraded => "degraded",
+    }
 }
 
 /// The result that has the only copy of the link.

@@ -66,7 +66,7 @@ mod tests {
 
     fn error(level: i32, kind: i32, number: u32, origin: u8) -> Vec<u8> {
         let data = [&number.to_ne_bytes()[..], &[origin, 3, 3, 0], &[0; 24]].concat();
-        let length = HEADER + data.len();
+        let length = HEADER.saturating_add(data.len());
         let head = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()].concat();
         [head, data].concat()
     }

@@ -234,8 +234,6 @@ impl Store {
                 self.extent_file(partition, extent).state = ExtentState::NeedsPageToWrite(file);
                 self.needs_page.push_back((partition, extent));
             }
-            (ExtentState::Reserving(file), Err(FileFault::NoSpace))
-                if self.shorten_extent(partition, extent, file) => {}
             // Whatever came of it, what is left is smaller.
             (ExtentState::Trimming(file), _) => self.reserve_extent(partition, extent, file),
             (ExtentState::HeaderWriting(file), Ok(_)) => {
@@ -254,6 +252,9 @@ impl Store {
             (ExtentState::ClosingToRemove, _) => self.remove_extent_file(partition, extent),
             (ExtentState::Removing, result) => {
                 self.extent_is_removed(partition, extent, result.is_ok());
+            }
+            (ExtentState::Reserving(file), Err(FileFault::NoSpace)) => {
+                self.shorten_extent(partition, extent, file);
             }
             (ExtentState::Reserving(file) | ExtentState::HeaderWriting(file), Err(fault)) => {
                 self.extent_file(partition, extent).state = ExtentState::Open(file);
@@ -283,14 +284,16 @@ impl Store {
     }
 
     /// The disk has no space for an extent: half of it is tried, or as much as is meant for
-    /// something. False if it is no longer than that.
-    fn shorten_extent(&mut self, partition: u8, extent: u32, file: FileId) -> bool {
+    /// something. If it is no longer than that, it is given up.
+    fn shorten_extent(&mut self, partition: u8, extent: u32, file: FileId) {
         self.tight = true;
         let part = self.partition(partition);
         let end = part.space.end_of(extent);
         let blocks = self.extent_file(partition, extent).blocks;
         if end >= blocks || self.partition(partition).space.is_free(extent) {
-            return false;
+            self.extent_file(partition, extent).state = ExtentState::Open(file);
+            let fault = FileFault::NoSpace;
+            return self.give_up_extent(partition, extent, "making an extent", &fault);
         }
         let fewer = (blocks / 2).max(end);
         self.partition(partition).space.shrink(extent, fewer);
@@ -300,7 +303,6 @@ impl Store {
         let (offset, length) = (bytes(fewer), bytes(blocks - fewer));
         let purpose = Purpose::ExtentStep { partition, extent };
         self.ops.submit(FileOp::Punch { file, offset, length }, None, purpose);
-        true
     }
 
     fn extent_is_removed(&mut self, partition: u8, extent: u32, gone: bool) {

@@ -139,7 +139,10 @@ impl Store {
             return Ok(Vec::new());
         }
         let pieces_max = if self.tight { RUNS_MAX } else { 1 };
-        if let Some(runs) = self.partition(partition).space.gather(blocks, pieces_max) {
+        let space = &mut self.partition(partition).space;
+        if (space.longest() >= blocks || pieces_max > 1)
+            && let Some(runs) = space.gather(blocks, pieces_max)
+        {
             return Ok(runs);
         }
         self.plan_extent(partition, blocks)?;

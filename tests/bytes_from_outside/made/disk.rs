@@ -1,7 +1,10 @@
 //! Data directories that something happened to.
 
 use pangea_base::file::FileName;
+use pangea_base::{ChunkNumber, Locator, PeerId, ShardIndex, ShardKey, UnixTime};
+use pangea_store::Key;
 use pangea_store::sim::Image;
+use pangea_store::sim::old::{self, OldPut};
 
 use super::super::disk::pack;
 use super::super::targets::disk::{seal, sound};
@@ -125,6 +128,9 @@ fn strangers(all: &mut Vec<Made>) {
         image.insert(FileName::new(name), bytes.to_vec());
         pack(&image)
     };
+    let mut later = sound()[&FileName::new(EXTENT)][..BLOCK].to_vec();
+    (later[48], later[56]) = (9, 99);
+    seal(&mut later);
     let mut elsewhere: Image = sound().clone();
     let copies: Vec<_> = sound().iter().filter(|(name, _)| name.as_str().contains("p00")).collect();
     for (name, bytes) in copies {
@@ -144,10 +150,27 @@ fn strangers(all: &mut Vec<Made>) {
         ("with-an-extent-of-nine-digits", more("store/p00/extent-00000000a", &[0; BLOCK])),
         ("with-an-extent-of-the-highest-number", more("store/p00/extent-ffffffff", &[0; BLOCK])),
         ("with-an-extent-that-is-not-ours", more("store/p00/extent-00000009", &[7; BLOCK])),
+        ("with-an-extent-made-later-than-the-journal", more("store/p00/extent-00000009", &later)),
+        ("of-format-1-with-a-cut-journal", pack(&cut_format_1())),
         ("with-everything-in-two-partitions", pack(&elsewhere)),
     ] {
         add(all, "data-directory", name, bytes);
     }
+}
+
+/// A store of the program before this one, whose journal ends behind its first put.
+fn cut_format_1() -> Image {
+    let key = ShardKey { locator: Locator([1; 32]), chunk: ChunkNumber(1), index: ShardIndex(1) };
+    let put = OldPut {
+        key: Key::shard(PeerId([1; 32]), key),
+        until: UnixTime(1000),
+        stored: UnixTime(1),
+        bytes: vec![1; 100],
+        deleted: false,
+    };
+    let mut image = old::image(0, &[put.clone(), put], 128 << 10);
+    image.get_mut(&FileName::new(JOURNAL)).expect("it is there").truncate(2 * BLOCK);
+    image
 }
 
 /// Gives every block with a head to partition 1, and makes checksums and links right again.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use pangea_base::{CoreId, GROUP_BYTES, Page, PeerId, UnixTime};
+use pangea_base::{CoreId, GROUP_BYTES, Locator, Page, PeerId, UnixTime};
 use pangea_store::{OwnedShard, Owners, PlacementFound, ShardInfo};
 use pangea_wire::{
     FetchRefusal, FetchRequest, FetchResponse, PlacementOf, ShardBegins, ShardHeld,
@@ -54,6 +54,15 @@ impl Lookup {
             self.outstanding = None;
             self.answers.push((delivery.from, delivery.answer));
         }
+    }
+
+    /// All cores have said which placement page they have: the one to be read, if there is any.
+    fn choose(&mut self, locator: Locator, page: u32) -> bool {
+        let Some((from, found)) = chosen(self.answers.drain(..)) else { return false };
+        self.question = HoldingQuestion::Placement(locator, page, Owners::Of(found.owner));
+        self.cores = vec![from];
+        self.placement = Some((found.owner, found.more));
+        true
     }
 }
 
@@ -215,22 +224,15 @@ impl super::Request {
     /// All cores that had to be asked have answered.
     fn conclude(&mut self, shared: &mut Shared) -> Next {
         let Stage::Lookup(lookup) = &mut self.stage else { return Next::Again };
-        match lookup.question {
-            HoldingQuestion::Shards(..) => {
-                let answer = stat(lookup, shared.wall);
-                self.answer(&answer);
-                return Next::Again;
-            }
-            HoldingQuestion::PlacementOf(locator, page, _) => {
-                if let Some((from, found)) = chosen(lookup.answers.drain(..)) {
-                    let whose = Owners::Of(found.owner);
-                    lookup.question = HoldingQuestion::Placement(locator, page, whose);
-                    lookup.cores = vec![from];
-                    lookup.placement = Some((found.owner, found.more));
-                    return Next::Again;
-                }
-            }
-            _ => {}
+        if let HoldingQuestion::Shards(..) = lookup.question {
+            let answer = stat(lookup, shared.wall);
+            self.answer(&answer);
+            return Next::Again;
+        }
+        if let HoldingQuestion::PlacementOf(locator, page, _) = lookup.question
+            && lookup.choose(locator, page)
+        {
+            return Next::Again;
         }
         let (from, answer) = lookup.answers.pop().unwrap_or((shared.core, HoldingAnswer::NotHere));
         match (answer, &lookup.asked) {

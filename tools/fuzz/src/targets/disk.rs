@@ -177,6 +177,9 @@ impl Rig {
 pub fn examine(image: Image) -> Vec<String> {
     let mut rig = Rig::open(image);
     let found = match &rig.opened {
+        Err(failed @ OpenFailed::JournalCut { why, .. }) => {
+            return vec![variant(failed), variant(why)];
+        }
         Err(failed) => return vec![variant(failed)],
         Ok(found) => found.clone(),
     };

@@ -245,7 +245,7 @@ fn engine_config() -> EngineConfig {
         extent_bytes: 1 << 20,
         journal_bytes: 128 << 10,
         journal_step_bytes: 128 << 10,
-        ..StoreConfig::new(CoreId(0), 1, CAPACITY, NOW)
+        ..StoreConfig::new(CoreId(0), 1, identity(1).peer(), CAPACITY, NOW)
     };
     EngineConfig {
         core: CoreId(0),

@@ -69,9 +69,8 @@ impl History {
     /// A put began; what it replaces may be gone from here on.
     pub fn begun(&mut self, key: Key, held: Held, moment: usize) {
         let name = self.names.entry(key).or_default();
-        if let Some(last) = name.versions.last_mut() {
-            close(&mut last.sure, moment);
-        }
+        // Not only the last one: after a kill it may be an earlier one that is held.
+        name.versions.iter_mut().for_each(|version| close(&mut version.sure, moment));
         name.versions.push(Version { held, begun: moment, sure: Vec::new(), gone: None });
     }
 

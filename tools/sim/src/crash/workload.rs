@@ -15,6 +15,9 @@ use super::history::History;
 use super::rig::{OLD_OWNER, OWNERS, Rig, code, pool, prefix_of};
 
 const DAY: u64 = 24 * 3600;
+/// Time that passes at once: a short lease is over then, and not for so long that it is let go.
+const EXPIRE: u64 = 20 * 3600;
+const LEASES: [u64; 2] = [DAY / 2, 100 * DAY];
 /// Objects that workloads put.
 pub const LOCATORS: [Locator; 2] = [Locator([1; 32]), Locator([2; 32])];
 /// Operations of the longest sequence of which all are tried.
@@ -153,7 +156,8 @@ pub fn live(workload: &Workload, seed: u64) -> Result<Lived, String> {
     life.expire_at(life.now)?;
     if workload.start == Start::Something {
         life.put_sized(5000)?;
-        life.blob(BlobKind::ManifestRoot)?;
+        let (locator, owner) = (life.locator(), life.owner());
+        life.blob(BlobKind::ManifestRoot, locator, owner)?;
         life.settle()?;
     }
     let is_furnished = workload.start == Start::Something;
@@ -184,6 +188,7 @@ struct Life {
     last: Option<OwnedShard>,
     next_chunk: u32,
     now: UnixTime,
+    is_old: bool,
 }
 
 impl Life {
@@ -203,6 +208,7 @@ impl Life {
             last: None,
             next_chunk: 0,
             now,
+            is_old: start == Start::Format1,
         }
     }
 
@@ -260,11 +266,12 @@ impl Life {
             Step::Blob => {
                 let kind = [BlobKind::ManifestRoot, BlobKind::ManifestPage];
                 let kind = kind[self.random.below(2) as usize];
-                self.blob(kind)
+                let (locator, owner) = (self.locator(), self.owner());
+                self.blob(kind, locator, owner)
             }
-            Step::Page => self.blob(BlobKind::Placement),
+            Step::Page => self.page(is_long),
             Step::Expire => {
-                self.now = UnixTime(self.now.0 + 3 * DAY / 2);
+                self.now = UnixTime(self.now.0 + EXPIRE);
                 self.expire_at(self.now)
             }
             Step::Room => self.make_room(),
@@ -285,8 +292,12 @@ impl Life {
         OWNERS[self.random.below(OWNERS.len() as u64) as usize]
     }
 
+    fn locator(&mut self) -> Locator {
+        LOCATORS[self.random.below(2) as usize]
+    }
+
     fn put_sized(&mut self, size: usize) -> Result<(), String> {
-        let locator = LOCATORS[self.random.below(2) as usize];
+        let locator = self.locator();
         let chunk = ChunkNumber(self.next_chunk);
         self.next_chunk += 1;
         let (key, owner) = (ShardKey { locator, chunk, index: ShardIndex(1) }, self.owner());
@@ -296,13 +307,13 @@ impl Life {
     fn put(&mut self, shard: OwnedShard, size: usize) -> Result<(), String> {
         let mut bytes = vec![0; size];
         self.random.fill(&mut bytes);
-        let days = [2, 100][self.random.below(2) as usize];
+        let lease = LEASES[self.random.below(2) as usize];
         let (root, length) = (Hash::of(&bytes), size as u64);
         let meta = ShardMeta {
             owner: shard.owner,
             prefix: prefix_of(shard.owner, root),
             code: code(),
-            until: UnixTime(self.now.0 + days * DAY),
+            until: UnixTime(self.now.0 + lease),
             length_max: length,
         };
         self.last = Some(shard);
@@ -357,13 +368,23 @@ impl Life {
         self.hear()
     }
 
-    fn blob(&mut self, kind: BlobKind) -> Result<(), String> {
+    /// In a short sequence always the same page, so that the second replaces the first; also one
+    /// of format 1.
+    fn page(&mut self, is_long: bool) -> Result<(), String> {
+        let (locator, owner) = match is_long {
+            true => (self.locator(), self.owner()),
+            false if self.is_old => (LOCATORS[0], OLD_OWNER),
+            false => (LOCATORS[0], OWNERS[0]),
+        };
+        self.blob(BlobKind::Placement, locator, owner)
+    }
+
+    fn blob(&mut self, kind: BlobKind, locator: Locator, owner: PeerId) -> Result<(), String> {
         let mut bytes = vec![0; [200, 9000][self.random.below(2) as usize]];
         self.random.fill(&mut bytes);
-        let (locator, owner) = (LOCATORS[self.random.below(2) as usize], self.owner());
         let root = Hash::of(&bytes);
         let key = match kind {
-            BlobKind::Placement => BlobKey::placement(locator, self.random.below(2) as u32),
+            BlobKind::Placement => BlobKey::placement(locator, 0),
             _ => BlobKey { locator, kind, id: root },
         };
         let name = Key::blob(owner, key);
@@ -436,7 +457,7 @@ impl Life {
 /// What the program before this one left, with its history.
 fn old_store(now: UnixTime, history: &mut History) -> Image {
     let of = |key: Key, size: usize, number: u8, deleted: bool| {
-        let until = UnixTime(now.0 + if number.is_multiple_of(2) { 100 * DAY } else { 2 * DAY });
+        let until = UnixTime(now.0 + LEASES[usize::from(number % 2)]);
         let stored = UnixTime(now.0 - DAY / 2);
         OldPut { key, until, stored, bytes: vec![number; size], deleted }
     };
