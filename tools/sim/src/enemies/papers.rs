@@ -85,9 +85,9 @@ impl BadReceipts {
                 issue(key, root, length, until)
             }
             (Flaw::Content, 3) => issue(key, root, length, UnixTime(until.0 - 1)),
-            // The right end, and a lease that began an hour later.
+            // The right end, and a lease that begins a minute later.
             (Flaw::Content, 4) => {
-                let late = now.after(Duration::from_secs(3600));
+                let late = now.after(Duration::from_secs(60));
                 Receipt::issue(own, owner, key, root, length, late, until)
             }
             // For what somebody else stored.
