@@ -305,7 +305,7 @@ fn a_node_that_accepts_nobody_or_only_others_refuses_with_a_reason() {
         let network = Network::with(1, arguments);
         let original = network.random_file("file", 1000);
         let words = network.put(&original, &[]).refused(4);
-        assert!(words.contains("accepts nothing"), "{words}");
+        assert!(words.contains("keeps nothing for you"), "{words}");
         assert!(words.contains(&network.nodes[0].id), "{words}");
     }
     let mut network = Network::new(0);
@@ -314,7 +314,7 @@ fn a_node_that_accepts_nobody_or_only_others_refuses_with_a_reason() {
     let original = network.random_file("file", 1000);
     let link = network.put(&original, &[]).link(0);
     let words = network.put(&original, &["--anonymous"]).refused(4);
-    assert!(words.contains("accepts nothing"), "{words}");
+    assert!(words.contains("keeps nothing for you"), "{words}");
     // Reading is for whoever has the link.
     let copy = network.path("copy");
     network.run(&["get", &link, "-o", copy.to_str().unwrap(), "--anonymous"]).ok();
@@ -327,15 +327,15 @@ fn who_would_take_more_than_a_tenth_is_refused_and_others_are_not() {
     let small = network.random_file("small", 4 << 20);
     let large = network.random_file("large", 8 << 20);
     let words = network.put(&large, &[]).refused(4);
-    assert!(words.contains("share"), "{words}");
+    assert!(words.contains("of your 6.4 MiB there"), "{words}");
     let link = network.put(&small, &[]).link(0);
     let words = network.put(&small, &[]).refused(4);
-    assert!(words.contains("share"), "{words}");
+    assert!(words.contains("of your 6.4 MiB there"), "{words}");
     // A restart forgets nothing of the account.
     network.nodes[0].kill();
     network.nodes[0].restart(1).unwrap();
     let words = network.put(&small, &[]).refused(4);
-    assert!(words.contains("share"), "{words}");
+    assert!(words.contains("of your 6.4 MiB there"), "{words}");
     network.put(&small, &["--anonymous"]).ok();
     let copy = network.path("copy");
     network.get(&link, &copy).ok();

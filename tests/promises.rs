@@ -226,7 +226,9 @@ fn a_put_that_is_broken_off_costs_its_origin_nothing() {
         let before = network.nodes[0].received_bytes();
         let mut running = network.begin(&arguments, Stdio::piped());
         let mut stdin = running.process.take_stdin();
-        stdin.write_all(&fs::read(&original).unwrap()).unwrap();
+        if let Err(error) = stdin.write_all(&fs::read(&original).unwrap()) {
+            panic!("{error}: {}", running.end());
+        }
         wait_until("it is under way", Duration::from_secs(20), || {
             network.nodes[0].received_bytes() > before + (20 << 20)
         });

@@ -55,6 +55,8 @@ struct Link {
     // Bytes that had come when that was last looked at, and how often in a row there were no more.
     heard: u64,
     silent: u32,
+    // Since when a connection leads there, if one does.
+    up_since: Instant,
 }
 
 /// Where a peer may be.
@@ -114,6 +116,7 @@ impl Links {
             next_at: now,
             heard: 0,
             silent: 0,
+            up_since: now,
         })
     }
 
@@ -184,6 +187,7 @@ impl Links {
         let link = self.links.get_mut(&peer)?;
         let &(_, addr) = link.dials.iter().find(|(dialled, _)| *dialled == conn)?;
         link.state = LinkState::Up(conn);
+        link.up_since = now;
         for (other, _) in std::mem::replace(&mut link.dials, vec![(conn, addr)]) {
             if other != conn {
                 self.by_conn.remove(&other);
@@ -213,7 +217,11 @@ impl Links {
         let at = link.dials.iter().position(|(dialled, _)| *dialled == conn)?;
         let (_, addr) = link.dials.remove(at);
         if link.state == LinkState::Up(conn) {
-            link.fail(now, addr, why.clone());
+            // A connection that held for a while says nothing against where it led: if it ended
+            // because nobody used it, the next who wants the peer dials it at once.
+            if link.up_since + REDIAL_AFTER > now {
+                link.fail(now, addr, why.clone());
+            }
             link.state = LinkState::Down(why);
             return Some(peer);
         }

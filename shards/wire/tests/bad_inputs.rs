@@ -157,7 +157,7 @@ fn an_unknown_kind_of_anything_is_named() {
     all_are_named(&[
         ("an unknown store request", store(&[3; 40]), "unknown kind"),
         ("an unknown fetch request", parsed::<FetchRequest>(&[4; 40]), "unknown kind"),
-        ("an unknown route request", parsed::<RouteRequest>(&[1; 40]), "unknown kind"),
+        ("an unknown route request", parsed::<RouteRequest>(&[2; 40]), "unknown kind"),
         ("an unknown refusal", parsed::<StoreResponse>(&[2, 14]), "unknown kind"),
         ("a quota of nobody", parsed::<StoreResponse>(&[2, 1, 2, 0, 0, 0]), "unknown kind"),
         ("an unknown fetch response", parsed::<FetchResponse>(&[5, 0]), "unknown kind"),

@@ -535,12 +535,14 @@ pub(super) fn routes(desk: &Desk<'_>, grants: Vec<Grant>, refusal: Option<StoreR
 
 /// A placement page behind its head.
 pub(super) fn placement(owner: PeerId, page: Bytes, more: bool) -> Saying {
+    let page = if page.is_empty() { Bytes::from_static(&[0]) } else { page };
     let length = u32::try_from(page.len()).expect("pages are short");
     Saying::of([frame(&FetchResponse::Placement { owner, length, more }), page])
 }
 
 /// Another page behind its head.
 pub(super) fn blob(bytes: Bytes) -> Saying {
+    let bytes = if bytes.is_empty() { Bytes::from_static(&[0]) } else { bytes };
     let length = u32::try_from(bytes.len()).expect("pages are short");
     Saying { end: End::Finish, ..Saying::of([frame(&FetchResponse::Blob { length }), bytes]) }
 }
