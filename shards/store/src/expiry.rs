@@ -106,6 +106,12 @@ impl Store {
         }
     }
 
+    /// Takes the time: what is stored from now on is stamped with it. Whoever counts leases from a
+    /// clock says first what it shows, or stamp and end are of two clocks where it was just set.
+    pub fn tell_time(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// Takes the time and, if it is believed, looks for what is over by it: that is no longer seen.
     /// What was over for 24 hours is deleted, and so are shards whose manifest did not come within
     /// 24 hours, and blobs without a shard for as long. One step of a round; call it again soon

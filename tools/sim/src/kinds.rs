@@ -38,12 +38,12 @@ impl Kinds {
 }
 
 /// What nodes refuse. Not among it, because no world comes to it: `NotAccepting` (holders of a world
-/// accept everybody), `Over` (grants last six hours, a world a quarter of one), `TooLong` (the
-/// length that a request announces is refused before), `TooSlow` and `Stopping` (the stream is given
+/// accept everybody), `Over` (grants last six hours, a world a quarter of one), `TooLong` and `BadRequest`
+/// (what breaks the form ends its stream before), `TooSlow` and `Stopping` (the stream is given
 /// up instead), and grants of another version, object or origin, which all read the same in an event.
 fn refusals() -> Vec<String> {
     let store = [
-        StoreRefusal::OverQuota { whose: Whose::Peer, used: 0, limit: 1, capacity: 10 },
+        StoreRefusal::OverQuota { whose: Whose::Peer, used: 0, limit: 10, capacity: 100 },
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Holder)),
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Locator)),
         StoreRefusal::BadGrant(AuthRefused::Grant(GrantRefused::Signature)),
@@ -51,7 +51,6 @@ fn refusals() -> Vec<String> {
         StoreRefusal::OverGrant { limit: 0 },
         StoreRefusal::RootMismatch,
         StoreRefusal::LeaseTooLong { limit: 0 },
-        StoreRefusal::BadRequest,
         StoreRefusal::Full { capacity: 0 },
         StoreRefusal::Busy,
         StoreRefusal::AlreadyHeldDifferent,

@@ -59,6 +59,15 @@ pub fn live_planted(seed: u64, kept: usize, plant: Option<Plant>) -> Outcome {
     outcome(seed, &world)
 }
 
+/// The same world without the fault: what it is caught by must be the fault.
+#[cfg(test)]
+pub fn live_unplanted(seed: u64, plant: Plant) -> Outcome {
+    let mut world = World::new(seed, 0, Some(plant));
+    world.disarm();
+    all_of(&mut world);
+    outcome(seed, &world)
+}
+
 fn all_of(world: &mut World) {
     world.begin_faults();
     run_for(world, SAFETY);

@@ -374,6 +374,7 @@ impl Serve {
         let Some(store) = &mut shared.store else {
             return self.refuse(shared, id, StoreRefusal::NotAccepting);
         };
+        store.tell_time(shared.standing.clock(shared.now, shared.wall));
         let meta = ShardMeta {
             owner: request.peer,
             prefix: writing.bill.from,
@@ -418,6 +419,8 @@ impl Serve {
         }
         writing.admission.settle(shared, writing.bill, 0);
         let Lease { from, until } = lease;
+        // A clock that was set between the two has stamped it with a time behind its end.
+        let from = if from <= until { from } else { writing.lease.from.min(until) };
         let owner = request.peer;
         let receipt = Receipt::issue(&shared.identity, owner, key, root, length, from, until);
         request.answer(&StoreResponse::Stored(receipt));
@@ -524,6 +527,7 @@ impl Serve {
             writing.abandon(shared);
             return self.refuse(shared, id, StoreRefusal::RootMismatch);
         }
+        store.tell_time(shared.standing.clock(shared.now, shared.wall));
         let ticket = self.holdings.ticket(Asker::BlobWriter(id));
         match store.put_blob(writing.key, request.peer, writing.bill.from, bytes, ticket) {
             Ok(()) => {

@@ -308,3 +308,15 @@ fn a_core_among_several_lets_nothing_go_before_the_others_were_asked() {
     assert!(rig.store.shard(&mine(key(1, 0))).is_some());
     assert!(rig.store.blobs_of(Locator([3; 32])).next().is_none());
 }
+
+#[test]
+fn what_is_stored_is_stamped_with_the_time_that_was_told_last() {
+    let mut rig = opened();
+    rig.store.tell_time(Clock::Doubted(UnixTime(400 * DAYS)));
+    rig.put_of(key(1, 0), until(402), &[1; 5000]).unwrap();
+    rig.store.tell_time(believed(2));
+    rig.put_of(key(1, 1), until(5), &[2; 5000]).unwrap();
+    let stored = |rig: &Rig, index| rig.store.shard(&mine(key(1, index))).map(|info| info.stored);
+    assert_eq!(stored(&rig, 0), Some(UnixTime(400 * DAYS)));
+    assert_eq!(stored(&rig, 1), Some(UnixTime(2 * DAYS)));
+}

@@ -85,9 +85,9 @@ impl BadReceipts {
                 issue(key, root, length, until)
             }
             (Flaw::Content, 3) => issue(key, root, length, UnixTime(until.0 - 1)),
-            // The right end, and a lease that began an hour later.
+            // The right end, and a lease that begins a minute later.
             (Flaw::Content, 4) => {
-                let late = now.after(Duration::from_secs(3600));
+                let late = now.after(Duration::from_secs(60));
                 Receipt::issue(own, owner, key, root, length, late, until)
             }
             // For what somebody else stored.
@@ -177,7 +177,7 @@ impl Vice for PlacementForger {
         self.turn += 1;
         let kept = desk.keep.find_placement(locator, page, whose);
         let (owner, page) =
-            kept.map_or((named(whose), Bytes::new()), |(owner, page, _)| (owner, page));
+            kept.map_or((named(whose), Bytes::from_static(&[2])), |(owner, page, _)| (owner, page));
         let more = self.turn % 2 == 1;
         let forged = |desk: &mut Desk<'_>, holders| forged(desk, locator, owner, &page, holders);
         match self.turn % 8 {

@@ -21,7 +21,7 @@ use super::talk::Saying;
 const SMALL: usize = 600;
 /// Objects whose names are taken.
 const TOLD_MAX: usize = 32;
-/// Chunks of which every shard's name is taken.
+/// Chunks of which the name of every shard is taken.
 const CHUNKS: u32 = 2;
 /// Among so many of them the nodes are dealt.
 const DEALT: usize = 4;
@@ -188,7 +188,9 @@ impl Plot for Taking {
         moves.extend(Move::ask_grant(locator, shards * disk_bytes(SMALL) + (64 << 10)));
         let is_first = self.seat < self.squat.members / 2;
         for (chunk, index) in (0..CHUNKS).flat_map(|chunk| (0..n).map(move |at| (chunk, at))) {
-            if !is_first && chunk > 0 {
+            // Behind the first wave its own names are there: one more try is enough.
+            let is_again = moment == Moment::After || !is_first;
+            if is_again && (chunk, index) != (0, 0) {
                 continue;
             }
             let mut parcel = Parcel::new(locator, index, body.noise(SMALL));

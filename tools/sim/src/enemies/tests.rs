@@ -230,6 +230,34 @@ fn a_forged_placement_costs_time_and_not_the_object() {
 }
 
 #[test]
+fn names_have_owners_whoever_takes_them_first() {
+    // What a squatter says is read after what the owner says, if at all.
+    const GET_MAX: Duration = Duration::from_secs(5);
+    let mut room = Room::new(14, HOLDERS, Script::Squatter);
+    for round in 0..4 {
+        let bytes = bytes_of(round, 1_500_000);
+        let put = room.put(&bytes, room.everybody());
+        let told = format!("{round}: {:?} {:?}", put.took, put.troubles);
+        let outcome = put.result.unwrap_or_else(|e| panic!("{e:?} {told}"));
+        let enemy = room.enemy.addr().peer;
+        assert!(put.troubles.iter().all(|(peer, _)| *peer == enemy), "{told}");
+        room.enemy.told_of(outcome.link.verify_key().locator());
+        room.run_for(Duration::from_secs(20));
+        let (got, get) = room.get(&outcome.link);
+        let told = format!("{round}: {:?} {:?} {:?}", get.took, get.troubles, get.bad);
+        assert!(get.result.is_ok() && got == bytes && get.bad.is_empty(), "{told}");
+        assert!(get.took < GET_MAX, "{told}");
+        let begun = room.now;
+        let stat = room.stat(&outcome.link).unwrap_or_else(|e| panic!("{e:?}"));
+        assert!(room.now - begun < GET_MAX, "{:?}", room.now - begun);
+        assert!(stat.chunks.iter().all(|chunk| chunk.losses_left() >= 2), "{:?}", stat.holders);
+    }
+    assert!(room.did("receipts got") + room.did("pages stored") > 0, "{:?}", room.enemy.deeds());
+    assert!(room.did("lists of shards heard") > 0, "{:?}", room.enemy.deeds());
+    room.assert_tidy();
+}
+
+#[test]
 fn who_forged_the_manifest_is_named_although_the_get_succeeded() {
     let mut room = Room::new(7, HOLDERS, Script::ManifestForger);
     let bytes = bytes_of(1, 300_000);

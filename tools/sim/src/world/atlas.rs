@@ -30,9 +30,10 @@ pub struct Atlas {
     peers: BTreeMap<PeerId, Place>,
 }
 
-/// After a machine is well again, those that knew it find that out: idle timeout, pause before a
-/// peer is dialled again, and some time for it.
-pub const GRACE: Duration = Duration::from_secs(45);
+/// After a machine is well again, those that knew it find that out: the next ping (10 s), silence until
+/// the connection counts as lost (30 s), the pause before its address is dialled again (10 s), and
+/// some time for it.
+pub const GRACE: Duration = Duration::from_secs(55);
 
 impl Atlas {
     pub fn new(is_lawful: bool) -> Atlas {

@@ -111,6 +111,15 @@ impl Machine {
         PeerAddr { peer: self.identity.peer(), addr: self.addr }
     }
 
+    /// No fault is built in any more.
+    #[cfg(test)]
+    pub fn disarm(&mut self) {
+        self.planted = Planted::default();
+        if let Some(process) = &mut self.process {
+            process.plant = None;
+        }
+    }
+
     /// Starts its process.
     pub fn start(&mut self, now: Instant, witness: &Witness) {
         assert!(self.process.is_none(), "{} runs already", self.name);

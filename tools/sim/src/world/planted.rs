@@ -74,16 +74,29 @@ impl Planted {
 #[cfg(test)]
 mod tests {
     use super::Plant;
-    use crate::run::live_planted;
+    use crate::run::{live_planted, live_unplanted};
+    use crate::world::World;
 
     /// Worlds in one of which a planted fault must come out.
     const WORLDS: u64 = 12;
 
-    /// Why the first world that noticed failed.
+    impl World {
+        /// No fault is built in any more.
+        pub fn disarm(&mut self) {
+            self.plant = None;
+            self.machines.iter_mut().for_each(|machine| machine.disarm());
+        }
+    }
+
+    /// Why the first world that noticed failed. Without the fault it does not.
     fn caught(plant: Plant) -> String {
-        let mut failures =
-            (1..=WORLDS).filter_map(|seed| live_planted(seed, 0, Some(plant)).failure);
-        failures.next().unwrap_or_else(|| panic!("{plant:?} is not caught in {WORLDS} worlds"))
+        let failed = |seed: u64| Some((seed, live_planted(seed, 0, Some(plant)).failure?));
+        let (seed, failure) = (1..=WORLDS)
+            .find_map(failed)
+            .unwrap_or_else(|| panic!("{plant:?} is not caught in {WORLDS} worlds"));
+        eprintln!("{plant:?} is caught by world {seed}: {failure}");
+        assert_eq!(live_unplanted(seed, plant).failure, None, "{plant:?}: world {seed}");
+        failure
     }
 
     #[test]
