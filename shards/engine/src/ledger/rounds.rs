@@ -57,6 +57,8 @@ struct Round {
 pub(super) struct Rounds {
     under_way: Option<Round>,
     waiting: VecDeque<Wish>,
+    // Who may have one from then on, because the last one for the same owner is so short ago.
+    later: Vec<(Instant, Wish)>,
     // For whom one was begun; nobody: for what is over of anybody's.
     begun: VecDeque<(Instant, Option<PeerId>)>,
     number: u64,
@@ -64,28 +66,50 @@ pub(super) struct Rounds {
 
 impl Rounds {
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len() + usize::from(self.under_way.is_some())
+        self.waiting.len() + self.later.len() + usize::from(self.under_way.is_some())
     }
 
     fn waiting_of(&self, origin: &PeerId) -> usize {
         let under_way = self.under_way.iter().filter_map(|round| round.wish.as_ref());
-        under_way.chain(&self.waiting).filter(|wish| wish.origin == *origin).count()
+        let later = self.later.iter().map(|(_, wish)| wish);
+        let all = under_way.chain(&self.waiting).chain(later);
+        all.filter(|wish| wish.origin == *origin).count()
+    }
+
+    /// Whether another wish of this origin may wait.
+    fn has_place(&self, origin: &PeerId) -> bool {
+        self.waiting.len() + self.later.len() < WAITING_GRANTS_MAX
+            && self.waiting_of(origin) < WAITING_GRANTS_PER_PEER_MAX
     }
 
     /// Nobody waits on this connection any more.
     pub(super) fn forget(&mut self, caller: Caller) {
         self.waiting.retain(|wish| wish.caller != caller);
+        self.later.retain(|(_, wish)| wish.caller != caller);
         if let Some(round) = &mut self.under_way {
             round.wish = round.wish.take().filter(|wish| wish.caller != caller);
         }
     }
 
-    /// Whether another may be begun for `whom`: not twice within a second.
-    fn may_begin(&mut self, now: Instant, whom: Option<PeerId>) -> bool {
+    /// When another may be begun for `whom`: not twice within a second.
+    fn may_begin_at(&mut self, now: Instant, whom: Option<PeerId>) -> Instant {
         while self.begun.front().is_some_and(|(at, _)| *at + MAKE_ROOM_EVERY <= now) {
             self.begun.pop_front();
         }
-        self.begun.len() < MAKE_ROOM_ROUNDS_MAX && self.begun.iter().all(|(_, of)| *of != whom)
+        let same = self.begun.iter().find(|(_, of)| *of == whom);
+        let first = self.begun.front().filter(|_| self.begun.len() >= MAKE_ROOM_ROUNDS_MAX);
+        let barred = same.into_iter().chain(first).map(|(at, _)| *at + MAKE_ROOM_EVERY);
+        barred.max().unwrap_or(now)
+    }
+
+    fn may_begin(&mut self, now: Instant, whom: Option<PeerId>) -> bool {
+        self.may_begin_at(now, whom) <= now
+    }
+
+    /// Wishes that waited until now.
+    fn due(&mut self, now: Instant) -> Vec<Wish> {
+        let due = self.later.extract_if(.., |(at, wish)| *at <= now || wish.until <= now);
+        due.map(|(_, wish)| wish).collect()
     }
 }
 
@@ -100,15 +124,19 @@ impl Ledger {
         }
         let Some((wish, shortage)) = self.decide(desk, wish) else { return };
         if self.rounds.under_way.is_none() {
+            let at = self.rounds.may_begin_at(desk.now, Some(wish.origin));
+            let has_own = self.accounts.owner(&wish.origin).taken.held > 0;
+            if has_own && at > desk.now && self.rounds.has_place(&wish.origin) {
+                // What it left since its last round has its turn then.
+                self.rounds.later.push((at, wish));
+                return;
+            }
             return self.begin_round(desk, wish, shortage, &[Step::Own, Step::Anyones]);
         }
-        let rounds = &mut self.rounds;
-        let crowded = rounds.waiting.len() >= WAITING_GRANTS_MAX
-            || rounds.waiting_of(&wish.origin) >= WAITING_GRANTS_PER_PEER_MAX;
-        if crowded {
+        if !self.rounds.has_place(&wish.origin) {
             return self.say(wish.asker, wish.ticket, LedgerAnswer::Refused(StoreRefusal::Busy));
         }
-        rounds.waiting.push_back(wish);
+        self.rounds.waiting.push_back(wish);
     }
 
     /// A core has let go of what it could in a round.
@@ -139,13 +167,17 @@ impl Ledger {
         if self.rounds.under_way.as_ref().is_some_and(|round| round.until <= desk.now) {
             self.end_round(desk);
         }
+        for wish in self.rounds.due(desk.now) {
+            self.wished(desk, wish);
+        }
     }
 
     /// When [`Ledger::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let round = self.rounds.under_way.as_ref().map(|round| round.until);
         let waiting = self.rounds.waiting.front().map(|wish| wish.until);
-        round.into_iter().chain(waiting).min()
+        let later = self.rounds.later.iter().map(|(at, wish)| wish.until.min(*at));
+        round.into_iter().chain(waiting).chain(later).min()
     }
 
     /// Gives the grant, or refuses it where nothing could give way. Otherwise what it lacks.

@@ -314,10 +314,31 @@ fn an_owner_has_few_wishes_waiting_and_a_round_a_second() {
         assert!(matches!(refused, Some(LedgerAnswer::Refused(StoreRefusal::OverQuota { .. }))));
     }
     let soon = wish(&mut world, 1);
-    assert!(world.rooms.is_empty() && world.answer(soon).is_some(), "no second round so soon");
+    assert!(world.rooms.is_empty() && world.answer(soon).is_none(), "no second round so soon");
+    assert_eq!(world.ledger.waiting(), 1);
     world.pass(MAKE_ROOM_EVERY);
-    wish(&mut world, 1);
-    assert_eq!(world.rooms.len(), 2);
+    assert_eq!(world.rooms.len(), 2, "but then");
+    world.make_rooms();
+    assert!(matches!(world.answer(soon), Some(LedgerAnswer::Refused(_))));
+    assert_eq!((world.ledger.waiting(), world.ledger.deadline()), (0, None));
+}
+
+#[test]
+fn what_a_put_left_within_a_second_of_the_last_round_gives_way_too() {
+    let mut world = with_leftovers([1]);
+    let first = wish(&mut world, 1);
+    world.make_rooms();
+    let Some(LedgerAnswer::Granted(grant)) = world.answer(first) else { panic!("it had room") };
+    let write = world.spend_on((0, 101), &grant, HERE, 9000).unwrap();
+    world.settle(write, 9000);
+    world.gone((0, 101), Parting::Closed);
+    let again = wish(&mut world, 1);
+    world.make_rooms();
+    assert!(world.answer(again).is_none());
+    world.pass(MAKE_ROOM_EVERY);
+    world.make_rooms();
+    assert!(matches!(world.answer(again), Some(LedgerAnswer::Granted(_))));
+    world.check();
 }
 
 #[test]

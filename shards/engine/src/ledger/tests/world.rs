@@ -7,6 +7,7 @@ use std::time::Duration;
 use pangea_base::Secret;
 
 use super::*;
+use crate::limits::MAKE_ROOM_EVERY;
 use crate::room::{blob_room, shard_room};
 
 pub(super) const KIB: u64 = 1 << 10;
@@ -164,7 +165,14 @@ impl World {
         let question = LedgerQuestion::Grant { origin: owner, from, caller, locator, bytes };
         let ticket = self.ask(core, question);
         self.make_rooms();
-        match self.answer(ticket) {
+        let mut answer = self.answer(ticket);
+        if answer.is_none() {
+            // Its last round was just now.
+            self.pass(MAKE_ROOM_EVERY);
+            self.make_rooms();
+            answer = self.answer(ticket);
+        }
+        match answer {
             Some(LedgerAnswer::Granted(grant)) => Ok(*grant),
             Some(LedgerAnswer::Refused(refusal)) => Err(refusal),
             other => panic!("{other:?}"),
