@@ -126,7 +126,8 @@ impl Ledger {
         if self.rounds.under_way.is_none() {
             let at = self.rounds.may_begin_at(desk.now, Some(wish.origin));
             let has_own = self.accounts.owner(&wish.origin).taken.held > 0;
-            if has_own && at > desk.now && self.rounds.has_place(&wish.origin) {
+            let is_later = at > desk.now && at <= wish.until;
+            if has_own && is_later && self.rounds.has_place(&wish.origin) {
                 // What it left since its last round has its turn then.
                 self.rounds.later.push((at, wish));
                 return;
