@@ -7,7 +7,7 @@ use pangea_base::{ChunkNumber, Hash, PeerAddr, PeerId, ShardIndex, UnixTime};
 use pangea_trace::{Outcome, SpanKind, TraceContext};
 use pangea_transport::{ConnId, ReadFailed, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
-    AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader, PeerSent,
+    AuthChallenge, BlobBody, FetchRequest, FetchResponse, FrameReader, ManifestHeader,
     PlacementHeader, Protocol, RouteRequest, RouteResponse, ShardHeld, StoreRequest, StoreResponse,
     clock_difference, limits::PAGE_BYTES_MAX,
 };
@@ -236,7 +236,7 @@ impl AskJob {
             (_, Some(blob)) => match blob.next(&mut self.reader) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => Ok(Some(whole(self.placement, bytes))),
-                Err(sent) => Err(misbehaved(sent)),
+                Err(sent) => Err(sent.into()),
             },
             (Ask::Routes { .. }, None) => self.routes(shared),
             (Ask::Release(_), None) => {
@@ -253,7 +253,7 @@ impl AskJob {
     }
 
     fn routes(&mut self, shared: &Shared) -> Result<Option<Answer>, AskFailed> {
-        let response = self.reader.message::<RouteResponse>().map_err(misbehaved)?;
+        let response = self.reader.message::<RouteResponse>()?;
         match response {
             None => Ok(None),
             Some(RouteResponse { refusal: Some(refusal), .. }) => {
@@ -267,7 +267,7 @@ impl AskJob {
     }
 
     fn stored(&mut self) -> Result<Option<Answer>, AskFailed> {
-        match self.reader.message::<StoreResponse>().map_err(misbehaved)? {
+        match self.reader.message::<StoreResponse>()? {
             None => Ok(None),
             Some(StoreResponse::BlobStored) => Ok(Some(Answer::Stored)),
             Some(StoreResponse::Refused(refusal)) => Err(AskFailed::Refused(refusal.to_string())),
@@ -281,7 +281,7 @@ impl AskJob {
             Ask::Placement(_, _, whose) => (false, Some(*whose)),
             _ => (false, None),
         };
-        match self.reader.message::<FetchResponse>().map_err(misbehaved)? {
+        match self.reader.message::<FetchResponse>()? {
             None => Ok(None),
             Some(FetchResponse::Refused(refusal)) => Err(AskFailed::Refused(refusal.to_string())),
             Some(FetchResponse::Blob { length }) if !wants_stat && whose.is_none() => {
@@ -301,8 +301,8 @@ impl AskJob {
     }
 
     fn blob_begins(&mut self, length: u32) -> Result<Option<Answer>, AskFailed> {
-        let mut blob = BlobBody::new(length, PAGE_BYTES_MAX).map_err(misbehaved)?;
-        let all = blob.next(&mut self.reader).map_err(misbehaved)?;
+        let mut blob = BlobBody::new(length, PAGE_BYTES_MAX)?;
+        let all = blob.next(&mut self.reader)?;
         self.blob = Some(blob);
         Ok(all.map(|bytes| whole(self.placement, bytes)))
     }
@@ -357,13 +357,6 @@ fn whole(placement: Option<(PeerId, bool)>, bytes: Bytes) -> Answer {
 /// What a program of version 1 does with whatever it does not know.
 const NOT_UNDERSTOOD: &str =
     "it did not understand the request: it may run an older version of this program";
-
-fn misbehaved(sent: PeerSent) -> AskFailed {
-    match sent {
-        PeerSent::OtherVersion { .. } => AskFailed::OtherVersion(sent.to_string()),
-        _ => AskFailed::Misbehaved(sent.to_string()),
-    }
-}
 
 fn another_question() -> AskFailed {
     AskFailed::Misbehaved("it answered another question than it was asked".to_owned())

@@ -14,8 +14,8 @@ use pangea_ces::ChunkPlan;
 use pangea_store::{OwnedShard, Owners, PlacementFound, Replaced, ShardInfo, Stray};
 use pangea_trace::{Hop, TraceContext};
 use pangea_wire::{
-    ChunkEntry, ClockDifference, Grant, ManifestPage, PlacementOf, Receipt, RouteResponse,
-    ShardHeld,
+    ChunkEntry, ClockDifference, Grant, ManifestPage, PeerSent, PlacementOf, Receipt,
+    RouteResponse, ShardHeld,
 };
 
 use crate::clock::{ClockHeard, ClockStatus, Standing};
@@ -291,6 +291,15 @@ pub enum AskFailed {
     /// No answer in time.
     #[error("it did not answer in time")]
     TimedOut,
+}
+
+impl From<PeerSent> for AskFailed {
+    fn from(sent: PeerSent) -> AskFailed {
+        match sent {
+            PeerSent::OtherVersion { .. } => AskFailed::OtherVersion(sent.to_string()),
+            _ => AskFailed::Misbehaved(sent.to_string()),
+        }
+    }
 }
 
 /// A holder and its permission.

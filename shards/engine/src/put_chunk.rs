@@ -15,9 +15,8 @@ use pangea_trace::{
 };
 use pangea_transport::{ConnId, ReadOutcome, StreamId, WriteFailed};
 use pangea_wire::{
-    AuthChallenge, ChunkEntry, ChunkParts, FrameReader, PeerSent, Protocol, Receipt,
-    ReceiptExpected, ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END,
-    shard_bytes, unit_header,
+    AuthChallenge, ChunkEntry, ChunkParts, FrameReader, Protocol, Receipt, ReceiptExpected,
+    ShardHeader, StoreRequest, StoreResponse, StoreTrailer, UNITS_END, shard_bytes, unit_header,
 };
 
 use crate::limits::{
@@ -25,7 +24,7 @@ use crate::limits::{
     STREAM_PROGRESS_BYTES, STREAM_STALL,
 };
 use crate::links::LinkState;
-use crate::message::{ChunkSource, JobId, PutChunk, Report, ShardTarget};
+use crate::message::{AskFailed, ChunkSource, JobId, PutChunk, Report, ShardTarget};
 use crate::outgoing::{Outgoing, Pumped};
 use crate::request;
 use crate::shared::{FileOwner, Owner, Shared};
@@ -466,10 +465,7 @@ impl PutJob {
         let response = match target.answer.message::<StoreResponse>() {
             Ok(None) => return,
             Ok(Some(response)) => response,
-            Err(sent @ PeerSent::OtherVersion { .. }) => {
-                return self.fail(shared, index, sent.to_string());
-            }
-            Err(sent) => return self.fail(shared, index, format!("it misbehaved: {sent}")),
+            Err(sent) => return self.fail(shared, index, AskFailed::from(sent).to_string()),
         };
         match response {
             StoreResponse::Stored(receipt) => match self.check(shared, index, &receipt) {
