@@ -25,7 +25,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Network, Node, Ran, Running, SmallDisk, assert_same, random_bytes, wait_until};
-use hard::{LAB_IPS, Lab, LoopDisk, compiled, open_files, run_tool, skipped};
+use hard::{Clock, LAB_IPS, Lab, LoopDisk, open_files, run_tool, skipped};
 use pangea_base::PeerAddr;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -260,22 +260,19 @@ fn a_disk_that_turns_read_only_is_an_honest_error_and_loses_nothing() {
 fn clocks_that_jump_a_minute_either_way_lose_nothing() {
     let test = "clocks_that_jump_a_minute_either_way_lose_nothing";
     let mut network = Network::new(0);
-    let (shim, step) = (network.path("clock.so"), network.path("step"));
-    if let Err(why) = compiled("clock.c", &["-shared", "-fPIC", "-ldl"], &shim) {
-        return skipped(test, &why);
-    }
-    fs::write(&step, "0").unwrap();
-    let (preload, at) =
-        (format!("LD_PRELOAD={}", shim.display()), format!("CLOCK_STEP={}", step.display()));
-    let jump = |seconds: i64| fs::write(&step, seconds.to_string()).unwrap();
+    let clock = match Clock::new(&network) {
+        Ok(clock) => clock,
+        Err(why) => return skipped(test, &why),
+    };
+    let jump = |seconds| clock.set(seconds);
     // That it works at all is seen at a program of the system.
-    let shown = || run_tool(&["env", &preload, &at, "date", "+%s"]).unwrap();
+    let date: Vec<&str> = clock.dress.iter().map(String::as_str).chain(["date", "+%s"]).collect();
+    let shown = || run_tool(&date).unwrap();
     let honest: i64 = shown().trim().parse().unwrap();
     jump(100_000);
     assert!(shown().trim().parse::<i64>().unwrap() > honest + 90_000, "the clock stands");
     jump(0);
-    let env = hard::tool("env").unwrap().to_string_lossy().into_owned();
-    network.dress = vec![env, preload, at];
+    network.dress = clock.dress.clone();
     // Two nodes have the clock that jumps, one has the right one, and so have all commands.
     for _ in 0..2 {
         network.add(1, &[]);

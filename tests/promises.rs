@@ -16,35 +16,12 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Network, Ran, assert_same, copy_directory, files_below, wait_until};
-use hard::{compiled, skipped};
+use hard::{Clock, skipped};
 use rustix::process::Signal;
 
 const DAY: i64 = 86_400;
 /// Longer than a node waits between two looks at what is over (`EXPIRE_EVERY`).
 const A_LOOK: Duration = Duration::from_secs(11);
-
-/// A clock that is moved by as many seconds as a file says.
-struct Clock {
-    step: PathBuf,
-    dress: Vec<String>,
-}
-
-impl Clock {
-    fn new(network: &Network) -> Result<Clock, String> {
-        let (shim, step) = (network.path("clock.so"), network.path("step"));
-        compiled("clock.c", &["-shared", "-fPIC", "-ldl"], &shim)?;
-        let env = hard::tool("env").ok_or("there is no env")?.to_string_lossy().into_owned();
-        let preload = format!("LD_PRELOAD={}", shim.display());
-        let clock =
-            Clock { dress: vec![env, preload, format!("CLOCK_STEP={}", step.display())], step };
-        clock.set(0);
-        Ok(clock)
-    }
-
-    fn set(&self, seconds: i64) {
-        fs::write(&self.step, seconds.to_string()).unwrap();
-    }
-}
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()

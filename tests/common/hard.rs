@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::common::wait_until;
+use super::common::{Network, wait_until};
 
 /// Says that a test, or a part of it, could not be run.
 pub fn skipped(test: &str, why: &str) {
@@ -243,4 +243,28 @@ pub fn open_files(process: u32) -> usize {
         count > 0
     });
     count
+}
+
+/// A clock that is moved by as many seconds as a file says.
+pub struct Clock {
+    step: PathBuf,
+    /// What a process is started under to see it.
+    pub dress: Vec<String>,
+}
+
+impl Clock {
+    pub fn new(network: &Network) -> Result<Clock, String> {
+        let (shim, step) = (network.path("clock.so"), network.path("step"));
+        compiled("clock.c", &["-shared", "-fPIC", "-ldl"], &shim)?;
+        let env = tool("env").ok_or("there is no env")?.to_string_lossy().into_owned();
+        let preload = format!("LD_PRELOAD={}", shim.display());
+        let clock =
+            Clock { dress: vec![env, preload, format!("CLOCK_STEP={}", step.display())], step };
+        clock.set(0);
+        Ok(clock)
+    }
+
+    pub fn set(&self, seconds: i64) {
+        fs::write(&self.step, seconds.to_string()).unwrap();
+    }
 }
